@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ordered range index: which IOVAs are used, by what, and where the holes are.
+ *
+ * A B+-tree of disjoint closed ranges, each with one 64-bit value. Nodes are whole cache lines. Every child pointer of an inner node
+ * carries, for each alignment class that the placement rule can ask for (1, 2^11 … 2^21), an upper bound of the largest
+ * aligned hole below it. A removal raises the bounds exactly; an insertion leaves them alone; a search that is let down by a bound
+ * recomputes it on its way back. So a search is O(log n) amortised whatever the holes look like, and insertion stays cheap.
+ *
+ * The hole that belongs to an entry is the one *before* it; the hole after the last entry ends at 2^64-1.
+ *
+ * Two dangerous words: `hole` is never used space inside a window given by the caller; `last` is inside.
+ *
+ * Not locked: the caller's lock covers reads and writes alike.
+ */
+#ifndef IOF_IOVA_INDEX_H
+#define IOF_IOVA_INDEX_H
+
+#include "util/alloc.h"
+#include "util/range.h"
+
+struct iof_index; /* opaque; made by iof_index_create() */
+
+struct iof_index_entry {
+	struct iof_range range;
+	uint64_t value;
+};
+
+struct iof_index_stats {
+	uint64_t entries, leaves, inner_nodes, bytes;
+	uint32_t height;
+};
+
+int iof_index_create(struct iof_alloc *a, struct iof_index **out); /* 0, -ENOMEM */
+void iof_index_destroy(struct iof_index *ix); /* values are not looked at */
+
+/* 0; -EEXIST: intersects an entry; -ENOMEM: nothing changed. */
+int iof_index_insert(struct iof_index *ix, struct iof_range r, uint64_t value);
+
+/* Removes the entry that starts at `start`. False when there is none. Needs no memory. */
+bool iof_index_remove(struct iof_index *ix, uint64_t start);
+
+/* The entry that covers `at`. */
+bool iof_index_find(const struct iof_index *ix, uint64_t at, struct iof_index_entry *out);
+
+/* The lowest entry that intersects r. */
+bool iof_index_first(const struct iof_index *ix, struct iof_range r, struct iof_index_entry *out);
+
+/* Batch of iof_index_find(): values[i] of the entry covering at[i], or `missing`. Interleaved for throughput. */
+void iof_index_find_many(const struct iof_index *ix, const uint64_t *at, size_t n, uint64_t missing, uint64_t *values);
+
+uint64_t iof_index_count(const struct iof_index *ix);
+
+/*
+ * The lowest start s inside `window` where s = round_up(hole start, align) | or_bits and [s, s + length - 1] is unused, by the rule of the kernel's
+ * automatic IOVA choice (behaviour.md 3.6bis, step 6: rounding overflow, s >= last and last - s < length - 1 are all "no fit";
+ * the window itself is clipped hole by hole, its own start is not rounded again). align: a power of two up to 2^21; or_bits < 4096.
+ * False: no hole fits. The index may tighten its bounds, so this is a write for the caller's lock.
+ */
+bool iof_index_hole(struct iof_index *ix, struct iof_range window, uint64_t length, uint64_t align, uint64_t or_bits,
+		    uint64_t *start);
+
+/* Is everything inside as it should be: order, fill, links, bounds (never below the truth)? For tests. */
+bool iof_index_is_valid(const struct iof_index *ix);
+void iof_index_stats(const struct iof_index *ix, struct iof_index_stats *out);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An IOVA space: used ranges, reserved ranges, allowed ranges, and the choice of a place by the kernel's rule.
+ *
+ * Used ranges ("areas") and the union of the reserved ranges stand together in one index, so that a search for a hole sees
+ * both. Reserved ranges may overlap each other; each has an owner and goes with it. Allowed ranges confine automatic placement
+ * only (R3.3.1).
+ *
+ * Rules: behaviour.md 3.2, 3.3, 3.5.2, 3.6bis. Errors are the contract's. Not locked.
+ */
+#ifndef IOF_IOVA_SPACE_H
+#define IOF_IOVA_SPACE_H
+
+#include "iova/index.h"
+
+struct iof_space;
+
+/* What iof_index entries of a space hold for a reserved stretch, instead of an area's value. */
+#define IOF_SPACE_RESERVED UINT64_MAX
+
+/* The automatic alignment's cap (HPAGE_SIZE of a kernel with transparent huge pages). */
+#define IOF_SPACE_CAP (UINT64_C(2) << 20)
+
+int iof_space_create(struct iof_alloc *a, struct iof_space **out); /* 0, -ENOMEM */
+void iof_space_destroy(struct iof_space *s);
+
+/* Adds a reserved range. -EADDRINUSE: meets an area or an allowed range; -ENOMEM. State unchanged on error. */
+int iof_space_reserve(struct iof_space *s, struct iof_range r, uint64_t owner);
+void iof_space_unreserve(struct iof_space *s, uint64_t owner); /* all of that owner's; needs no memory, cannot fail */
+
+/* Replaces the allowed list: -EINVAL start >= last or overlap; -EADDRINUSE meets a reserved range; -ENOMEM. n = 0 clears. State unchanged on error. */
+int iof_space_allow(struct iof_space *s, const struct iof_range *ranges, size_t n);
+
+/* Maximal holes of the reserved set over [0, 2^64-1], ascending; writes at most n, returns how many there are. */
+size_t iof_space_ranges(const struct iof_space *s, struct iof_range *out, size_t n);
+
+/* May an area be put at r? -EINVAL: meets a reserved range; -EEXIST: meets an area. */
+int iof_space_check(const struct iof_space *s, struct iof_range r);
+
+/*
+ * The kernel's automatic choice for a source at `addr` (its low bits steer alignment) of `length` bytes, with the space's
+ * `alignment`: 0 and *iova; -EOVERFLOW length 0 or >= 2^63-1 (ULONG_MAX/2); -EINVAL the wanted alignment is below `alignment`; -ENOSPC.
+ */
+int iof_space_place(struct iof_space *s, uint64_t addr, uint64_t length, uint64_t alignment, uint64_t *iova);
+
+/* Areas. insert: -EINVAL/-EEXIST as iof_space_check(), -ENOMEM. value != IOF_SPACE_RESERVED. remove: by start; needs no memory. */
+int iof_space_insert(struct iof_space *s, struct iof_range r, uint64_t value);
+void iof_space_remove(struct iof_space *s, uint64_t start);
+/* As the index's, but areas only: reserved stretches are skipped over. */
+bool iof_space_find(const struct iof_space *s, uint64_t at, struct iof_index_entry *out);
+bool iof_space_first(const struct iof_space *s, struct iof_range r, struct iof_index_entry *out);
+
+uint64_t iof_space_areas(const struct iof_space *s); /* how many */
+bool iof_space_is_valid(const struct iof_space *s);
+void iof_space_stats(const struct iof_space *s, struct iof_index_stats *out);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * guard: touching memory that may not be there.
+ *
+ * ioctl structs, pointers inside them and every byte a soft device reads or writes belong to somebody else, who may have
+ * unmapped or truncated them. These functions copy to and from such memory and report -EFAULT instead of dying. The copy
+ * loops are a few instructions of assembly whose addresses are known; a SIGSEGV or SIGBUS handler that finds the program
+ * counter inside one of them sends it to that loop's fix-up. Every other signal goes to the handler that was there before.
+ *
+ * The handler is installed on first use. It is the only process-wide state in csrc/, because a signal's disposition is the
+ * process's. A host that forbids handlers asks for IOF_GUARD_SYSCALL: the kernel then copies (process_vm_readv, about
+ * 1 us a call).
+ *
+ * Thread-safety: any thread. Async-signal-safety: not claimed.
+ */
+#ifndef IOF_UTIL_GUARD_H
+#define IOF_UTIL_GUARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum iof_guard_mode {
+	IOF_GUARD_SIGNAL = 0, /* the default */
+	IOF_GUARD_SYSCALL = 1,
+};
+
+/* Chooses how; before or after first use. 0, or -errno of sigaction. */
+int iof_guard_setup(enum iof_guard_mode mode);
+
+/* Puts the previous handlers back if ours are still the installed ones; -EBUSY when someone chained on top. For tests and unloading. */
+int iof_guard_teardown(void);
+
+/* 0 or -EFAULT. On a fault a leading part may have been copied. `from` and `to` are addresses in this process. */
+int iof_copy_in(void *to, uint64_t from, size_t n);
+int iof_copy_out(uint64_t to, const void *from, size_t n);
+
+/* Both sides foreign (device copy). 0 or -EFAULT. */
+int iof_copy_across(uint64_t to, uint64_t from, size_t n);
+
+/* Fills foreign memory with a byte. 0 or -EFAULT. */
+int iof_fill_out(uint64_t to, uint8_t byte, size_t n);
+
+/* Is every byte of [at, at+n) zero? 1 yes, 0 no, -EFAULT. */
+int iof_is_zero_in(uint64_t at, size_t n);
+
+/*
+ * Touches every page of [start, last] so that it is there: reads one byte a page, and with `write` also writes it back
+ * unchanged in one atomic step. 0, or -EFAULT with *bad (may be NULL) the first address that failed.
+ */
+int iof_touch(uint64_t start, uint64_t last, bool write, uint64_t *bad);
+
+#endif

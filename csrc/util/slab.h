@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fixed-size objects carved from blocks of an allocator: one free list, no header per object.
+ *
+ * Not locked: the owner's lock covers it. Objects keep their cache-line alignment when the object size is a multiple of 64.
+ * Blocks go back to the allocator only in iof_slab_fini(); iof_slab_put() never fails and never needs memory.
+ */
+#ifndef IOF_UTIL_SLAB_H
+#define IOF_UTIL_SLAB_H
+
+#include "util/alloc.h"
+
+struct iof_slab_block; /* a header line, then objects */
+
+struct iof_slab {
+	struct iof_alloc *alloc;
+	void *free; /* singly linked through the objects' first word */
+	char *fresh; /* the next never-used object of the newest block */
+	char *fresh_end;
+	struct iof_slab_block *blocks;
+	uint32_t object_size;
+	uint32_t block_size;
+	uint64_t live;
+};
+
+/* object_size is rounded up to 16; block_size (bytes) 0 asks for the default of 64 KiB. */
+void iof_slab_init(struct iof_slab *s, struct iof_alloc *a, size_t object_size, size_t block_size);
+void iof_slab_fini(struct iof_slab *s); /* every object is gone after this, put or not */
+void *iof_slab_get_slow(struct iof_slab *s);
+
+/* Contents undefined. NULL: no memory or an injected failure (every get is one fallible step, hit or miss). */
+static inline void *iof_slab_get(struct iof_slab *s)
+{
+	void *p = s->free;
+
+	if (iof_unlikely(iof_alloc_may_fail(s->alloc)))
+		return NULL;
+	if (iof_unlikely(!p))
+		return iof_slab_get_slow(s);
+	s->free = *(void **)p;
+	s->live++;
+	return p;
+}
+
+static inline void iof_slab_put(struct iof_slab *s, void *p)
+{
+	*(void **)p = s->free;
+	s->free = p;
+	s->live--;
+}
+
+#endif
