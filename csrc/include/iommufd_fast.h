@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * iommufd_fast: I/O address spaces for userspace. The public C API.
+ *
+ * A *machine* is the hardware: an IOMMU, groups, devices. A *handle* is an open file: the iommufd itself (a context), or one device. What a handle can do
+ * is what the file could do: ioctl, read, write, mmap, poll, close, with the numbered commands and structs of dispatch/uapi.h and
+ * the kernel's errnos, plus a few verbs that a file has no words for (batches, DMA by a soft device, lists). Which provider is behind a handle is decided when it is opened; nothing else
+ * depends on it.
+ *
+ *	struct iof_machine *m;
+ *	struct iof_handle *ctx, *dev;
+ *	iof_machine_create(&(struct iof_machine_config){ .size = sizeof(struct iof_machine_config), .preset = IOF_PRESET_INTEL }, &m);
+ *	iof_engine_open(m, &ctx);
+ *	iof_engine_open_device(m, 0, &dev);
+ *	iof_ioctl(dev, IOF_CMD_DEVICE_BIND_IOMMUFD, &(struct iof_cmd_bind){ .argsz = 16, .iommufd = iof_fileno(ctx) });
+ *
+ * Errors: every function that returns int gives 0 (or a count) or a negative errno; errno itself is never touched.
+ * Threads: all functions may be called from any thread, except that a handle must not be used while or after iof_close() on it runs.
+ * Fork: heap machines are not shared with a child; use them in the process that made them.
+ */
+#ifndef IOMMUFD_FAST_H
+#define IOMMUFD_FAST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dispatch/uapi.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define IOF_VERSION "0.1.0"
+
+typedef uint64_t iof_iova_t; /* an I/O virtual address: what a device puts on the bus */
+
+struct iof_alloc; /* util/alloc.h: where memory comes from */
+struct iof_machine;
+struct iof_handle;
+
+/* ---- machine ---------------------------------------------------------------------------------------------------------- */
+
+enum iof_preset {
+	IOF_PRESET_INTEL = 1, /* VT-d second stage, 48-bit IOVAs, MSI window 0xfee00000–0xfeefffff */
+	IOF_PRESET_AMD = 2, /* AMDv1 with growing top, 64-bit IOVAs, MSI window, HyperTransport hole 0xfd00000000–0xffffffffff */
+};
+
+enum iof_policy { IOF_POLICY_DEFAULT = 0, IOF_POLICY_TRUST = 1, IOF_POLICY_PROBE = 2 };
+enum iof_addresses { IOF_ADDRESSES_VA = 0, IOF_ADDRESSES_SYNTHETIC = 1 };
+enum iof_accounting { IOF_ACCOUNTING_NONE = 0, IOF_ACCOUNTING_USER = 1, IOF_ACCOUNTING_PROCESS = 2, IOF_ACCOUNTING_KERNEL = 3 };
+
+struct iof_machine_config {
+	size_t size; /* sizeof(struct iof_machine_config) of the caller */
+	enum iof_preset preset;
+	const uint32_t *groups; /* devices per group; NULL: one group of one device */
+	size_t n_groups;
+	struct iof_alloc *alloc; /* must outlive the machine; NULL: the heap */
+	enum iof_policy policy; /* how MAP holds memory; DEFAULT is TRUST */
+	enum iof_addresses addresses; /* what goes into page tables */
+	enum iof_accounting accounting; /* who pays for pins; KERNEL follows R4.1.3 */
+};
+
+/* 0; -EINVAL: size, preset, an empty group, policy…; -ENOMEM. The caller owns one reference. */
+int iof_machine_create(const struct iof_machine_config *cfg, struct iof_machine **out);
+/* Drops the caller's reference. Open handles keep the machine alive until they are closed. */
+void iof_machine_put(struct iof_machine *m);
+
+struct iof_machine_device {
+	uint32_t index, group;
+	bool open, bound;
+	char name[32]; /* "intel-soft-0" */
+};
+uint32_t iof_machine_device_count(const struct iof_machine *m);
+int iof_machine_device_at(struct iof_machine *m, uint32_t index, struct iof_machine_device *out); /* -ENODEV */
+uint32_t iof_machine_group_count(const struct iof_machine *m);
+/* Re-derives the whole engine (indexes, page tables, counts, references). For tests; no call may run meanwhile. */
+bool iof_machine_is_valid(struct iof_machine *m);
+/* Pin count of the page behind an address of this process (synthetic machines; -EOPNOTSUPP else, -EFAULT not mapped). */
+int64_t iof_machine_pins(struct iof_machine *m, uint64_t va);
+
+/* ---- handles ---------------------------------------------------------------------------------------------------------- */
+
+int iof_engine_open(struct iof_machine *m, struct iof_handle **out); /* open("/dev/iommu"): -ENOMEM */
+/* open of a device's file: -ENODEV no such device, -ENOMEM. Every other ioctl is -EINVAL until BIND (behaviour.md 2.23). */
+int iof_engine_open_device(struct iof_machine *m, uint32_t index, struct iof_handle **out);
+/* Closes. A device is detached and unbound first (there is no unbind call). A context lives on while bound devices hold it. NULL is fine. */
+void iof_close(struct iof_handle *h);
+/* The number by which BIND names this handle; unique on its machine while open. */
+int iof_fileno(const struct iof_handle *h);
+
+/*
+ * The raw door. `arg` is read and written through guard: a bad pointer is -EFAULT. >= 0 or -errno of the contract.
+ * -ENOTTY: no such command; commands of the contract that are not built yet answer so too (docs/architecture.md lists them).
+ */
+int iof_ioctl(struct iof_handle *h, unsigned long cmd, void *arg);
+/*
+ * The same, but never blocks and never works for more than about a microsecond: -EAGAIN (nothing was done) asks the caller
+ * to drop what it holds (the GIL) and to use iof_ioctl(). IOAS_MAP and IOAS_UNMAP of up to 64 KiB can succeed here.
+ */
+int iof_ioctl_nowait(struct iof_handle *h, unsigned long cmd, void *arg);
+
+/* ---- verbs on a context ----------------------------------------------------------------------------------------------- */
+
+struct iof_map_many {
+	uint32_t ioas_id;
+	uint32_t flags; /* enum iof_map_flag; FIXED: iovas[] are inputs */
+	enum iof_policy policy;
+	size_t n;
+	const uint64_t *addresses, *lengths;
+	uint64_t *iovas; /* out (in with FIXED) */
+	size_t failed; /* out: index of the entry that failed */
+};
+/* Maps n ranges, all or nothing: 0, or the errno of entry `failed` with every earlier one undone. Equal to n IOAS_MAPs. */
+int iof_map_many(struct iof_handle *h, struct iof_map_many *many);
+
+struct iof_unmap_many {
+	uint32_t ioas_id;
+	size_t n;
+	const uint64_t *iovas, *lengths;
+	uint64_t *unmapped; /* out: bytes removed, may be NULL */
+	int32_t *errors; /* out: 0 or -errno of each, may be NULL */
+};
+/* Unmaps n ranges and goes on past errors, one invalidation for all: how many succeeded, or -ENOENT (no such IOAS). */
+int64_t iof_unmap_many(struct iof_handle *h, struct iof_unmap_many *many);
+
+/*
+ * Translates n IOVAs through a page table: pt_id is a HWPT, or an IOAS (its first HWPT). addresses[i]: UINT64_MAX for a hole. prots (IOF_PROT_READ 1 | WRITE 2) may be NULL.
+ * How many were found; -ENOENT no such id; -EINVAL other type; -ENODEV the IOAS has no page table.
+ */
+int64_t iof_translate(struct iof_handle *h, uint32_t pt_id, size_t n, const uint64_t *iovas, uint64_t *addresses, uint8_t *prots);
+
+#define IOF_NO_PASID UINT32_MAX
+struct iof_endpoint_info {
+	uint32_t dev_id, pasid; /* IOF_NO_PASID: the device's own requester id */
+	uint32_t hwpt_id, ioas_id; /* 0: blocked (bound, not attached) */
+	uint32_t device, group; /* index on the machine */
+};
+/* Lists the context's endpoints ascending by (dev_id, pasid); ids of 0 filter nothing. Writes at most n; how many there are. */
+int64_t iof_endpoints(struct iof_handle *h, uint32_t dev_id, uint32_t ioas_id, size_t n, struct iof_endpoint_info *out);
+
+struct iof_ioas_stats {
+	uint64_t mappings, bytes_mapped; /* bytes modulo 2^64 */
+	uint64_t maps, unmaps, copies; /* calls that succeeded since creation */
+	uint64_t pinned_pages, alignment;
+	uint32_t hwpts, endpoints, large_pages, reserved_ranges;
+	uint64_t index_bytes, record_bytes, table_bytes;
+};
+int iof_ioas_stats(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_stats *out); /* -ENOENT */
+
+struct iof_hwpt_stats {
+	uint32_t ioas_id, automatic, endpoints;
+	uint32_t format; /* enum iof_pt_format */
+	uint64_t aperture_start, aperture_last, page_sizes;
+	uint64_t leaves[64]; /* by log2 of size */
+	uint64_t tables, table_bytes;
+};
+int iof_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats *out); /* -ENOENT */
+
+struct iof_mapping_info {
+	uint64_t iova, last, address; /* source address of the first byte */
+	uint32_t flags, pad; /* READABLE, WRITEABLE */
+};
+/* The lowest mapping of an IOAS that intersects [start, last]: 0, -ENOENT. */
+int iof_ioas_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, struct iof_mapping_info *out);
+
+/* A digest of everything observable about a context's state: equal states give equal digests. For tests. */
+int iof_digest(struct iof_handle *h, uint64_t *out);
+
+/* ---- verbs on a device: DMA ------------------------------------------------------------------------------------------- */
+
+enum iof_dma_op { IOF_DMA_READ = 1, IOF_DMA_WRITE = 2, IOF_DMA_FILL = 3, IOF_DMA_COPY = 4 };
+enum iof_dma_reason {
+	IOF_DMA_OK = 0,
+	IOF_DMA_BLOCKED = 1, /* the endpoint is not attached */
+	IOF_DMA_UNMAPPED = 2, /* no translation */
+	IOF_DMA_DENIED = 3, /* the translation does not allow this access */
+	IOF_DMA_MEMORY = 4, /* translated, but the memory behind it is gone */
+};
+struct iof_dma_segment {
+	uint64_t iova, length;
+};
+struct iof_dma {
+	enum iof_dma_op op;
+	uint32_t pasid; /* IOF_NO_PASID */
+	const struct iof_dma_segment *segments; /* scatter-gather list, in order */
+	size_t n_segments;
+	void *buffer; /* READ: destination, WRITE: source; the sum of the segments' lengths */
+	uint64_t source; /* COPY: IOVA read from */
+	uint8_t fill; /* FILL */
+	/* out, on -EFAULT */
+	enum iof_dma_reason reason;
+	uint64_t fault_iova;
+	uint64_t done; /* bytes moved before the fault */
+	uint8_t fault_write;
+};
+/* DMA by a soft device, only through its endpoint's page table. READ is device reading memory. 0; -EFAULT with the fault; -EINVAL bad op or a segment that wraps; -EOPNOTSUPP on a handle that is no soft device; -ENODEV pasid unknown. */
+int iof_dma(struct iof_handle *h, struct iof_dma *dma);
+
+struct iof_iotlb_stats {
+	uint64_t hits, misses, evictions, invalidations, dropped;
+	uint32_t entries, live;
+};
+int iof_iotlb_stats(struct iof_machine *m, struct iof_iotlb_stats *out);
+/* A broken IOMMU for tests: while set, invalidations do nothing and devices may see stale translations. */
+void iof_iotlb_drop_invalidations(struct iof_machine *m, bool drop);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
