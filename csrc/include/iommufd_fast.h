@@ -53,8 +53,8 @@ enum iof_accounting { IOF_ACCOUNTING_NONE = 0, IOF_ACCOUNTING_USER = 1, IOF_ACCO
 struct iof_machine_config {
 	size_t size; /* sizeof(struct iof_machine_config) of the caller */
 	enum iof_preset preset;
-	const uint32_t *groups; /* devices per group; NULL: one group of one device */
-	size_t n_groups;
+	const uint32_t *groups; /* devices per group, n_groups of them */
+	size_t n_groups; /* 0: a machine with no devices yet */
 	struct iof_alloc *alloc; /* must outlive the machine; NULL: the heap */
 	enum iof_policy policy; /* how MAP holds memory; DEFAULT is TRUST */
 	enum iof_addresses addresses; /* what goes into page tables */
@@ -68,12 +68,15 @@ void iof_machine_put(struct iof_machine *m);
 
 struct iof_machine_device {
 	uint32_t index, group;
-	bool open, bound;
+	enum iof_preset preset;
+	bool open, bound; /* bound: the group's DMA is owned by a context */
 	char name[32]; /* "intel-soft-0" */
 };
-uint32_t iof_machine_device_count(const struct iof_machine *m);
+/* Hot-plugs one more device: into `group`, or a new group with UINT32_MAX. A machine may hold devices behind IOMMUs of several presets, one IOMMU each. 0; -EINVAL; -ENODEV no such group; -ENOMEM. */
+int iof_machine_plug(struct iof_machine *m, enum iof_preset preset, uint32_t group, uint32_t *index);
+uint32_t iof_machine_device_count(struct iof_machine *m);
 int iof_machine_device_at(struct iof_machine *m, uint32_t index, struct iof_machine_device *out); /* -ENODEV */
-uint32_t iof_machine_group_count(const struct iof_machine *m);
+uint32_t iof_machine_group_count(struct iof_machine *m);
 /* Re-derives the whole engine (indexes, page tables, counts, references). For tests; no call may run meanwhile. */
 bool iof_machine_is_valid(struct iof_machine *m);
 /* Pin count of the page behind an address of this process (synthetic machines; -EOPNOTSUPP else, -EFAULT not mapped). */
