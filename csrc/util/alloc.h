@@ -26,7 +26,7 @@ struct iof_alloc {
 	void (*put)(struct iof_alloc *a, void *p, size_t size);
 	bool shared; /* memory is visible to children after fork: locks inside must be process-shared */
 	_Atomic int64_t fail_countdown; /* 0: off; n > 0: the n-th fallible step from now fails, once */
-	_Atomic uint64_t fail_seen; /* fallible steps counted while a countdown was armed */
+	_Atomic uint64_t fail_seen; /* fallible steps since a countdown was armed last, up to the one that failed */
 	_Atomic uint64_t live_bytes;
 	_Atomic uint64_t live_blocks;
 };
@@ -34,7 +34,10 @@ struct iof_alloc {
 /* An allocator over the C library's heap. */
 void iof_alloc_init_heap(struct iof_alloc *a);
 
-/* Arms the injector: the n-th fallible step from now fails (once); 0 disarms. Returns what was left of the old countdown. */
+/*
+ * Arms the injector: the n-th fallible step from now fails, once; 0 (or less) disarms. Returns what was left of the old
+ * countdown: above 0 when its failure had not come yet, so a sweep over n is over when disarming returns more than 0.
+ */
 int64_t iof_alloc_fail_nth(struct iof_alloc *a, int64_t n);
 
 /* The slow half of iof_alloc_may_fail(): takes one step of an armed countdown. */

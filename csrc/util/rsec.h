@@ -7,7 +7,16 @@
  * have seen the old entries has ended. Memory behind those entries, and the tables themselves, may be given away then.
  *
  * Counters are striped over cache lines and come in two phases, so that a stream of new readers cannot hold a writer up.
- * Sections may nest in different objects, never block, and are short (a bounded copy).
+ * Sections may nest in different objects, never block, and are short (a bounded copy). A thread inside a section of an
+ * object must not sync that object. Readers may be other processes (shared memory); one that is killed inside a section
+ * cannot be told from a slow one, and syncs then wait for ever.
+ *
+ * Why it is right. Reader: add to a counter, full barrier, read entries. Writer: clear entries, full barrier, read each
+ * counter. Of two such barriers one comes first: either the reader saw the cleared entries, or the writer sees the reader's
+ * count. Leaving is a release and the writer's load an acquire, so whatever the section did happened before a counter that
+ * reads 0. A section stays on the counter it entered by until it leaves; hence it is enough to see each counter at 0 once
+ * after the barrier, in any order and at different times, and which phase a reader picked does not matter for safety. The
+ * phases only make waiting end: new readers go to the other counter.
  */
 #ifndef IOF_UTIL_RSEC_H
 #define IOF_UTIL_RSEC_H
@@ -32,12 +41,38 @@ void iof_rsec_init(struct iof_rsec *r, bool shared);
 unsigned iof_rsec_stripe(void); /* a stripe for the calling thread */
 void iof_rsec_sync_slow(struct iof_rsec *r);
 
+/*
+ * The barrier on the reader's side. On x86 a locked add is a full barrier already. Elsewhere it is not: an arm64 load may
+ * overtake the store of an acquire-release pair of exclusives, and C promises nothing about it either.
+ */
+static inline void iof_rsec_fence_reader(void)
+{
+#if defined(__x86_64__)
+	atomic_signal_fence(memory_order_seq_cst);
+#else
+	atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
+
+/* The writer's. ThreadSanitizer knows no fences; an atomic add to a word of our own is one to the machine, and known. */
+static inline void iof_rsec_fence_writer(void)
+{
+#if defined(__SANITIZE_THREAD__)
+	_Atomic int word = 0;
+
+	atomic_fetch_add_explicit(&word, 1, memory_order_seq_cst);
+#else
+	atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
+
 /* The token goes to iof_rsec_leave(). */
 static inline unsigned iof_rsec_enter(struct iof_rsec *r)
 {
 	unsigned token = iof_rsec_stripe() * 2 + (atomic_load_explicit(&r->phase, memory_order_relaxed) & 1);
 
 	atomic_fetch_add_explicit(&r->stripe[token / 2].inside[token % 2], 1, memory_order_seq_cst);
+	iof_rsec_fence_reader();
 	return token;
 }
 
@@ -46,12 +81,12 @@ static inline void iof_rsec_leave(struct iof_rsec *r, unsigned token)
 	atomic_fetch_sub_explicit(&r->stripe[token / 2].inside[token % 2], 1, memory_order_release);
 }
 
-/* True when no reader is inside now; with the fence in front, none that is missed can see entries cleared before. */
+/* True when each counter was seen at 0 after the barrier: no section that can see entries cleared before is left. */
 static inline bool iof_rsec_idle(struct iof_rsec *r)
 {
 	uint64_t n = 0;
 
-	atomic_thread_fence(memory_order_seq_cst);
+	iof_rsec_fence_writer();
 	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
 		n |= atomic_load_explicit(&r->stripe[i].inside[0], memory_order_acquire) |
 		     atomic_load_explicit(&r->stripe[i].inside[1], memory_order_acquire);

@@ -27,6 +27,7 @@ struct iof_slab {
 void iof_slab_init(struct iof_slab *s, struct iof_alloc *a, size_t object_size, size_t block_size);
 void iof_slab_fini(struct iof_slab *s); /* every object is gone after this, put or not */
 void *iof_slab_get_slow(struct iof_slab *s);
+bool iof_slab_is_valid(const struct iof_slab *s); /* re-derives the free list and the counts; for tests */
 
 /* Contents undefined. NULL: no memory or an injected failure (every get is one fallible step, hit or miss). */
 static inline void *iof_slab_get(struct iof_slab *s)
