@@ -63,10 +63,12 @@ static inline uint64_t check_random(uint64_t *state)
 
 int main(int argc, char **argv)
 {
-	int passed = 0, failed = 0;
+	/* static: automatic variables that changed since setjmp() are lost by a longjmp() */
+	static int passed, failed;
+	static struct check_test *t;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	for (struct check_test *t = check_tests; t; t = t->next) {
+	for (t = check_tests; t; t = t->next) {
 		if (argc > 1 && !strstr(t->name, argv[1]))
 			continue;
 		if (setjmp(check_out)) {
