@@ -21,7 +21,10 @@ void iof_accounts_destroy(struct iof_accounts *t);
 /* The record of the calling process's user or of the process itself, made on first use (kept until the table goes). NULL and 0 for NONE. -ENOMEM. */
 int iof_account_of_caller(struct iof_accounts *t, enum iof_account_mode mode, struct iof_account **out);
 
-/* Charges n pages: -ENOMEM when the sum passes RLIMIT_MEMLOCK of the process that owns the record's latest mapping (limit_pages when that was set). */
+/*
+ * Charges n pages: -ENOMEM when the sum passes RLIMIT_MEMLOCK, as it is now, of the process that asked for the record last (limit_pages when that was
+ * set); -EINVAL when the record is a process's and that process is gone. 0 for a NULL record.
+ */
 int iof_account_charge(struct iof_account *acct, uint64_t n);
 void iof_account_uncharge(struct iof_account *acct, uint64_t n);
 uint64_t iof_account_locked(const struct iof_account *acct); /* pages charged now */

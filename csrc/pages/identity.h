@@ -3,9 +3,9 @@
  * Page identity: synthetic device addresses (behaviour.md I4) and pin counts per page (I5).
  *
  * Two virtual pages that are the same page of one memfd, shared anonymous mapping or file get the same synthetic address; private pages get
- * one from (process, address). Sources are looked up in /proc/self/maps. Each (device, inode) or process is an object with a window of the
- * synthetic space (52 bits), so that consecutive pages have consecutive addresses and 2 MiB alignment of source and synthetic address agree.
- * Over each object, a run map of pin counts.
+ * one from (process, address). Sources are looked up in /proc/self/maps. Each (device, inode) or process is an object with windows of the
+ * synthetic space (51 bits), so that consecutive pages have consecutive addresses and 2 MiB alignment of source and synthetic address agree.
+ * The address of a page stays the same at least while it is pinned. Over the space, a run map of pin counts.
  *
  * Locked inside; one table per machine.
  */
@@ -35,9 +35,7 @@ int iof_identity_runs(struct iof_identities *t, uint64_t start, uint64_t npages,
 /* The process address where a synthetic page can be reached in this process now, or UINT64_MAX: what soft DMA uses. */
 uint64_t iof_identity_reach(struct iof_identities *t, uint64_t address);
 
-/* Pin counts. pin: -ENOMEM (nothing changed); reserves what unpin needs. */
-int iof_identity_pin(struct iof_identities *t, struct iof_identity_run run);
-void iof_identity_unpin(struct iof_identities *t, struct iof_identity_run run);
+/* How many containers have the page at this synthetic address pinned. They count through identity_hold.h. */
 uint64_t iof_identity_pins(struct iof_identities *t, uint64_t address);
 
 bool iof_identities_is_valid(struct iof_identities *t);
