@@ -28,19 +28,29 @@ struct iof_index_entry {
 
 struct iof_index_stats {
 	uint64_t entries, leaves, inner_nodes, bytes;
-	uint32_t height;
+	uint64_t visited; /* nodes that searches for holes have looked into, ever: what tests of growth count */
+	uint32_t height; /* levels, the leaves included */
 };
 
 int iof_index_create(struct iof_alloc *a, struct iof_index **out); /* 0, -ENOMEM */
 void iof_index_destroy(struct iof_index *ix); /* values are not looked at */
 
-/* 0; -EEXIST: intersects an entry; -ENOMEM: nothing changed. */
+/* 0; -EEXIST: intersects an entry; -ENOMEM: nothing changed; -EINVAL: start > last. */
 int iof_index_insert(struct iof_index *ix, struct iof_range r, uint64_t value);
 
 /* Removes the entry that starts at `start`. False when there is none. Needs no memory. */
 bool iof_index_remove(struct iof_index *ix, uint64_t start);
 
-/* The entry that covers `at`. */
+/* Gives the entry that starts at `start` another value. False when there is none. */
+bool iof_index_set(struct iof_index *ix, uint64_t start, uint64_t value);
+
+/* Cuts an entry in two: [start, left_last] keeps its value, the rest gets `value`. -ENOENT, -EINVAL: no such cut; -ENOMEM: nothing changed. */
+int iof_index_split(struct iof_index *ix, uint64_t start, uint64_t left_last, uint64_t value);
+
+/* The entry that starts at `start` becomes part of the one that ends just before it. False when there are not two such. Needs no memory. */
+bool iof_index_join(struct iof_index *ix, uint64_t start);
+
+/* The entry that covers `at`. Reading functions write nothing: they may run side by side. */
 bool iof_index_find(const struct iof_index *ix, uint64_t at, struct iof_index_entry *out);
 
 /* The lowest entry that intersects r. */

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Holes: the search for one that fits, and the bounds that steer it.
+ *
+ * Bounds are lazy in one direction only. Whoever makes a hole larger raises them at once (iofi_bound_raise()), up to the first
+ * node where nothing grows. Whoever makes a hole smaller leaves them. A search that was sent into a subtree by a bound and
+ * comes back with nothing computes that bound anew. Each such disappointment is paid for by the insertion that caused it, so
+ * a search is O(log n) amortised, and holes that are large enough but wrongly aligned are never looked at twice.
+ */
+#include "iova/node.h"
+
+struct query {
+	struct iof_range window;
+	uint64_t need; /* the least span: length - 1, but at least 1, because a one-byte hole never fits */
+	uint64_t align;
+	uint64_t or_bits;
+	unsigned class;
+	uint64_t start; /* out */
+	uint64_t visited;
+};
+
+enum verdict { GO_ON, FOUND, PAST };
+
+static uint64_t capacity(uint64_t start, uint64_t last, unsigned class)
+{
+	uint64_t align = class ? UINT64_C(1) << (class + IOFI_CLASS_SHIFT) : 1, at;
+
+	return iof_align_up(start, align, &at) && at < last ? last - at : 0;
+}
+
+uint64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class)
+{
+	uint64_t hole = leaf->hole, best = 0, c;
+
+	for (unsigned i = 0; i < leaf->node.count; i++) {
+		if (leaf->start[i] != hole) {
+			c = capacity(hole, leaf->start[i] - 1, class);
+			best = c > best ? c : best;
+		}
+		hole = leaf->tail[i].last + 1;
+	}
+	return best;
+}
+
+uint64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class)
+{
+	uint64_t best = 0;
+
+	for (unsigned i = 0; i < IOFI_FAN; i++)
+		best = in->bound[class][i] > best ? in->bound[class][i] : best;
+	return best;
+}
+
+static uint64_t held(const struct iofi_node *n, bool leaf, unsigned class)
+{
+	return leaf ? iofi_leaf_capacity(iofi_as_leaf(n), class) : iofi_inner_bound(iofi_as_inner(n), class);
+}
+
+void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf)
+{
+	uint64_t b = 1;
+
+	/* True capacity falls with alignment: after a leaf's first class without any, the rest is 0. Stored bounds need not. */
+	for (unsigned c = 0; c < IOFI_CLASSES; c++) {
+		b = b || !leaf ? held(parent->child[i], leaf, c) : 0;
+		parent->bound[c][i] = b;
+	}
+}
+
+void iofi_bound_raise(const struct iofi_leaf *leaf, uint64_t start, uint64_t last)
+{
+	uint64_t cap[IOFI_CLASSES];
+	unsigned n = 0, i, grown;
+
+	while (n < IOFI_CLASSES && (cap[n] = capacity(start, last, n)))
+		n++;
+	for (struct iofi_inner *in = leaf->node.parent; in; in = in->node.parent) {
+		i = iofi_slot(in, leaf->low);
+		grown = 0;
+		for (unsigned c = 0; c < n; c++)
+			if (in->bound[c][i] < cap[c]) {
+				in->bound[c][i] = cap[c];
+				grown = 1;
+			}
+		if (!grown)
+			return;
+	}
+}
+
+/* Does [start, last], clipped to the window, take the query? (behaviour.md 3.6bis, step 6) */
+static bool fits(struct query *q, uint64_t start, uint64_t last)
+{
+	uint64_t at;
+
+	if (start < q->window.start)
+		start = q->window.start;
+	if (last > q->window.last)
+		last = q->window.last;
+	if (!iof_align_up(start, q->align, &at))
+		return false;
+	at |= q->or_bits;
+	if (at >= last || last - at < q->need)
+		return false;
+	q->start = at;
+	return true;
+}
+
+static enum verdict search_leaf(struct query *q, const struct iofi_leaf *leaf, bool edge)
+{
+	unsigned i = edge ? iofi_leaf_rank(leaf, q->window.start) : 0;
+	uint64_t hole = iofi_hole_start(leaf, i);
+
+	q->visited++;
+	for (; i < leaf->node.count; i++) {
+		if (leaf->start[i] != hole) {
+			if (hole > q->window.last)
+				return PAST;
+			if (fits(q, hole, leaf->start[i] - 1))
+				return FOUND;
+		}
+		hole = leaf->tail[i].last + 1;
+	}
+	return GO_ON;
+}
+
+/* `edge`: the window begins inside this node, which may therefore disappoint without its bounds being wrong. */
+static enum verdict search_inner(struct query *q, struct iofi_inner *in, unsigned height, bool edge)
+{
+	uint64_t *bound = in->bound[q->class];
+	unsigned i = edge ? iofi_slot(in, q->window.start) : 0;
+	enum verdict v;
+
+	q->visited++;
+	for (; i < in->node.count; i++, edge = false) {
+		if (bound[i] < q->need)
+			continue;
+		v = height == 1 ? search_leaf(q, iofi_as_leaf(in->child[i]), edge) :
+				  search_inner(q, iofi_as_inner(in->child[i]), height - 1, edge);
+		if (v != GO_ON)
+			return v;
+		bound[i] = held(in->child[i], height == 1, q->class);
+	}
+	return GO_ON;
+}
+
+/* The hole after the last entry. */
+static bool search_tail(struct query *q, const struct iof_index *ix)
+{
+	const struct iofi_leaf *end = ix->end;
+	uint64_t start = iofi_hole_start(end, end->node.count);
+
+	if (ix->count && !start)
+		return false; /* the last entry ends at 2^64-1 */
+	return start <= q->window.last && fits(q, start, UINT64_MAX);
+}
+
+static unsigned class_of(uint64_t align)
+{
+	unsigned shift = iof_log2(align);
+
+	if (shift <= IOFI_CLASS_SHIFT)
+		return 0;
+	shift -= IOFI_CLASS_SHIFT;
+	return shift < IOFI_CLASSES ? shift : IOFI_CLASSES - 1;
+}
+
+bool iof_index_hole(struct iof_index *ix, struct iof_range window, uint64_t length, uint64_t align, uint64_t or_bits,
+		    uint64_t *start)
+{
+	struct query q = {
+		.window = window,
+		.need = length > 1 ? length - 1 : 1,
+		.align = align,
+		.or_bits = or_bits,
+		.class = class_of(align),
+	};
+	enum verdict v = ix->height ? search_inner(&q, iofi_as_inner(ix->root), ix->height, true) :
+				      search_leaf(&q, iofi_as_leaf(ix->root), true);
+
+	ix->visited += q.visited;
+	if (v != FOUND && (v == PAST || !search_tail(&q, ix)))
+		return false;
+	*start = q.start;
+	return true;
+}
