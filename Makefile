@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Every target does its own set-up (a virtual environment in .venv, the builds) and starts at once the second time.
+# Needed: git, python3 >= 3.11 with its headers and venv, a C compiler, make.
+
+PYTHON ?= python3
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# The environment is made again when what it is made from changes, not when a file is merely touched.
+DEPS := $(VENV)/.deps-$(shell cat pyproject.toml | sha256sum | cut -c1-16)
+TEST_LIB := $(CURDIR)/build/test-lib
+# The test configuration is a second copy of the package; -P keeps the source tree out of the way of it.
+TEST_ENV := PYTHONPATH=$(TEST_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 IOF_SHARED="$(if $(SHARED),$(abspath $(SHARED)))"
+PYTEST := $(TEST_ENV) $(PY) -m pytest
+ARGS ?=
+
+.PHONY: help venv build test-build test bench benchmark benchmark-c golden nightly lint sdist-check clean FORCE
+
+help:
+	@echo 'make bench         the main job: map, unmap and translate, measured; leaves bench.json and report.html'
+	@echo 'make test          the test configuration and the whole suite, about 3 minutes (ARGS="-k name" chooses)'
+	@echo
+	@echo 'make build         the package in place, with the command iommufd-fast in .venv/bin'
+	@echo 'make benchmark     benchmarks/ in pytest-benchmark'
+	@echo 'make benchmark-c   benchmarks/c, plain C'
+	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
+	@echo 'make nightly       what is too slow for make test'
+	@echo 'make lint          ruff and mypy'
+	@echo 'make sdist-check   source distribution, installed into an empty environment and used'
+	@echo 'make clean         remove everything that was built (not .venv)'
+
+venv: $(DEPS)
+
+$(DEPS): | $(VENV)/bin/pip
+	@echo '== packages for .venv'
+	@$(PY) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); x = p["project"]["optional-dependencies"]; \
+		need = p["build-system"]["requires"] + p["project"]["dependencies"] + sum(x.values(), []); \
+		print(*sorted({n for n in need if not n.startswith("iommufd_fast")}), sep="\n")' > $(VENV)/requirements.txt
+	@$(PY) -m pip install -q --disable-pip-version-check -r $(VENV)/requirements.txt
+	@rm -f $(VENV)/.deps-* $(VENV)/.editable
+	@touch $@
+
+$(VENV)/bin/pip:
+	@command -v $(PYTHON) > /dev/null || { echo 'python3 was not found; install Python 3.11 or newer'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$$($(PYTHON) -V) is too old: 3.11 or newer is needed (make PYTHON=/path/to/python3.12 ...)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || \
+		{ echo "this Python cannot make virtual environments (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
+		{ echo "Python.h is missing (Debian, Ubuntu: apt install python3-dev)"; exit 1; }
+	@command -v $(CC) > /dev/null || { echo 'no C compiler: $(CC) was not found (Debian, Ubuntu: apt install gcc libc6-dev)'; exit 1; }
+	@echo '== virtual environment .venv'
+	@$(PYTHON) -m venv $(VENV)
+
+# pip makes the entry points once; the files are built in place by setup.py, which knows what is up to date.
+build: $(VENV)/.editable
+	@$(PY) setup.py -q build_ext --inplace
+
+$(VENV)/.editable: $(DEPS) | venv
+	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+test-build: $(DEPS)
+	@IOF_TEST_BUILD=1 $(PY) setup.py -q build --build-lib $(TEST_LIB)
+
+test: test-build
+	@$(PYTEST) $(ARGS)
+
+bench: build
+	@$(PY) -m iommufd_fast bench --quick --json bench.json --html report.html
+	@echo 'The report: $(CURDIR)/report.html (the same numbers for programs: bench.json)'
+
+benchmark: build
+	@$(PY) -m pytest benchmarks --benchmark-only $(ARGS)
+
+benchmark-c:
+	@$(MAKE) -C csrc OUT=$(CURDIR)/build/benchmark-c FROM=$(CURDIR)/benchmarks/c programs
+	@for program in benchmarks/c/bench_*.c; do \
+		name=$$(basename $$program .c); echo "== $$name"; build/benchmark-c/bin/$$name $(ARGS) || exit 1; done
+
+golden: build
+	@test -d "$(GOLDEN)" || { echo 'say where the golden tables are: make golden GOLDEN=DIR'; exit 1; }
+	@$(PY) tests/golden.py "$(GOLDEN)"
+
+nightly: test-build
+	@IOF_NIGHTLY=1 $(PYTEST) --timeout=3600 $(ARGS)
+
+lint: $(DEPS)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+
+sdist-check: $(DEPS)
+	@rm -rf build/sdist && mkdir -p build/sdist
+	@$(PY) setup.py -q sdist --dist-dir build/sdist > build/sdist/log 2>&1 || { cat build/sdist/log; exit 1; }
+	@$(PYTHON) -m venv build/sdist/venv
+	@echo '== pip install of the source distribution into an empty environment'
+	@build/sdist/venv/bin/pip install -q --disable-pip-version-check build/sdist/*.tar.gz
+	@cp tests/smoke.py build/sdist/ && cd build/sdist && venv/bin/python -I smoke.py
+
+clean:
+	rm -rf build dist *.egg-info iommufd_fast/include iommufd_fast/*.so iommufd_fast/_core/*.so bench.json report.html
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	rm -f $(VENV)/.editable
