@@ -11,6 +11,9 @@
  * process's. A host that forbids handlers asks for IOF_GUARD_SYSCALL: the kernel then copies (process_vm_readv, about
  * 1 us a call).
  *
+ * Threads that use guard must not block SIGSEGV or SIGBUS: the kernel kills a thread that faults with them blocked. A handler
+ * installed later on top of ours has to pass faults on.
+ *
  * Thread-safety: any thread. Async-signal-safety: not claimed.
  */
 #ifndef IOF_UTIL_GUARD_H
@@ -28,14 +31,20 @@ enum iof_guard_mode {
 /* Chooses how; before or after first use. 0, or -errno of sigaction. */
 int iof_guard_setup(enum iof_guard_mode mode);
 
-/* Puts the previous handlers back if ours are still the installed ones; -EBUSY when someone chained on top. For tests and unloading. */
+/*
+ * Puts the previous handlers back if ours are still the installed ones; -EBUSY (nothing changed) when someone chained on top.
+ * The next use installs them anew. For tests and unloading; no guarded call may be under way.
+ */
 int iof_guard_teardown(void);
 
-/* 0 or -EFAULT. On a fault a leading part may have been copied. `from` and `to` are addresses in this process. */
+/*
+ * 0 or -EFAULT. On a fault a leading part may have been copied. `from` and `to` are addresses in this process; a range that
+ * passes or reaches 2^64-1 is a fault, n = 0 never is. Naturally aligned 1, 2, 4 and 8 bytes are one access each (not so under IOF_GUARD_SYSCALL).
+ */
 int iof_copy_in(void *to, uint64_t from, size_t n);
 int iof_copy_out(uint64_t to, const void *from, size_t n);
 
-/* Both sides foreign (device copy). 0 or -EFAULT. */
+/* Both sides foreign (device copy). 0 or -EFAULT. What overlapping sides end up with is not said. */
 int iof_copy_across(uint64_t to, uint64_t from, size_t n);
 
 /* Fills foreign memory with a byte. 0 or -EFAULT. */
