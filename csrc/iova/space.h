@@ -24,7 +24,7 @@ struct iof_space;
 int iof_space_create(struct iof_alloc *a, struct iof_space **out); /* 0, -ENOMEM */
 void iof_space_destroy(struct iof_space *s);
 
-/* Adds a reserved range. -EADDRINUSE: meets an area or an allowed range; -ENOMEM. State unchanged on error. */
+/* Adds a reserved range. -EADDRINUSE: meets an area or an allowed range; -ENOMEM; -EINVAL: start > last. State unchanged on error. */
 int iof_space_reserve(struct iof_space *s, struct iof_range r, uint64_t owner);
 void iof_space_unreserve(struct iof_space *s, uint64_t owner); /* all of that owner's; needs no memory, cannot fail */
 
@@ -46,9 +46,13 @@ int iof_space_place(struct iof_space *s, uint64_t addr, uint64_t length, uint64_
 /* Areas. insert: -EINVAL/-EEXIST as iof_space_check(), -ENOMEM. value != IOF_SPACE_RESERVED. remove: by start; needs no memory. */
 int iof_space_insert(struct iof_space *s, struct iof_range r, uint64_t value);
 void iof_space_remove(struct iof_space *s, uint64_t start);
+/* Cuts the area at `start` in two; the right part, behind left_last, gets `value`. -ENOENT, -EINVAL: no such cut; -ENOMEM: nothing changed. */
+int iof_space_split(struct iof_space *s, uint64_t start, uint64_t left_last, uint64_t value);
 /* As the index's, but areas only: reserved stretches are skipped over. */
 bool iof_space_find(const struct iof_space *s, uint64_t at, struct iof_index_entry *out);
 bool iof_space_first(const struct iof_space *s, struct iof_range r, struct iof_index_entry *out);
+/* values[i]: the value of the area at at[i], or IOF_SPACE_RESERVED when there is none. */
+void iof_space_find_many(const struct iof_space *s, const uint64_t *at, size_t n, uint64_t *values);
 
 uint64_t iof_space_areas(const struct iof_space *s); /* how many */
 bool iof_space_is_valid(const struct iof_space *s);
