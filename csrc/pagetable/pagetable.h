@@ -53,7 +53,8 @@ struct iof_pt_config {
 
 /* Tables unlinked by unmaps, on their way back. Zero-initialise. */
 struct iof_pt_gather {
-	void *tables;
+	void *tables; /* newest first, linked through their first word */
+	void *tail; /* the oldest */
 	uint64_t count;
 };
 

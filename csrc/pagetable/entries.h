@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Single entries and runs of entries.
+ *
+ * Entries are read and written by walkers and writers at the same time, each as one aligned 8-byte access. Single ones go through
+ * the atomic built-ins, which are plain moves. Runs use 16-byte vectors, which the machine splits at 8-byte boundaries at worst, so no walker sees half an entry. ThreadSanitizer cannot know that, so its build takes the atomic loop.
+ */
+#ifndef IOF_PAGETABLE_ENTRIES_H
+#define IOF_PAGETABLE_ENTRIES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define IOFI_ENTRIES_ATOMIC 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define IOFI_ENTRIES_ATOMIC 1
+#endif
+#endif
+
+/* Acquire: what an entry points to was written before the entry. */
+static inline uint64_t iofi_entry_load(const uint64_t *e)
+{
+	return __atomic_load_n(e, __ATOMIC_ACQUIRE);
+}
+
+static inline void iofi_entry_store(uint64_t *e, uint64_t value)
+{
+	__atomic_store_n(e, value, __ATOMIC_RELAXED);
+}
+
+/* Installs a table: it must be visible whole before its entry is. */
+static inline bool iofi_entry_install(uint64_t *e, uint64_t value)
+{
+	uint64_t empty = 0;
+
+	return __atomic_compare_exchange_n(e, &empty, value, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+}
+
+#ifdef IOFI_ENTRIES_ATOMIC
+
+static inline uint64_t iofi_entries_or(const uint64_t *e, size_t n)
+{
+	uint64_t any = 0;
+
+	for (size_t i = 0; i < n; i++)
+		any |= __atomic_load_n(&e[i], __ATOMIC_RELAXED);
+	return any;
+}
+
+static inline uint64_t iofi_entries_and(const uint64_t *e, size_t n, unsigned fold)
+{
+	uint64_t all = UINT64_MAX;
+
+	for (size_t i = 0; i < n; i++) {
+		uint64_t v = __atomic_load_n(&e[i], __ATOMIC_RELAXED);
+
+		all &= fold ? (v | v >> 1) : v;
+	}
+	return all;
+}
+
+static inline void iofi_entries_fill(uint64_t *e, size_t n, uint64_t value, uint64_t step)
+{
+	for (size_t i = 0; i < n; i++, value += step)
+		iofi_entry_store(&e[i], value);
+}
+
+#else
+
+typedef uint64_t iofi_v2 __attribute__((vector_size(16), aligned(8), may_alias));
+
+static inline iofi_v2 iofi_entries_load(const uint64_t *e)
+{
+	return *(const iofi_v2 *)(const void *)e;
+}
+
+static inline uint64_t iofi_entries_or(const uint64_t *e, size_t n)
+{
+	iofi_v2 any = { 0, 0 };
+	const uint64_t *end = e + n;
+
+	for (; end - e >= 8; e += 8)
+		any |= (iofi_entries_load(e) | iofi_entries_load(e + 2)) |
+		       (iofi_entries_load(e + 4) | iofi_entries_load(e + 6));
+	for (; end - e >= 2; e += 2)
+		any |= iofi_entries_load(e);
+	return any[0] | any[1] | (e < end ? *e : 0);
+}
+
+/* Bit k of the result is set when every entry has bit k set; with `fold`, bit k or bit k+1. n is a multiple of 8. */
+static inline uint64_t iofi_entries_and(const uint64_t *e, size_t n, unsigned fold)
+{
+	const iofi_v2 ones = { UINT64_MAX, UINT64_MAX };
+	iofi_v2 a = ones, b = ones;
+
+	for (const uint64_t *end = e + n; e < end; e += 8) {
+		iofi_v2 v = iofi_entries_load(e), w = iofi_entries_load(e + 2);
+		iofi_v2 x = iofi_entries_load(e + 4), y = iofi_entries_load(e + 6);
+
+		if (fold) {
+			v |= v >> 1;
+			w |= w >> 1;
+			x |= x >> 1;
+			y |= y >> 1;
+		}
+		a &= v & x;
+		b &= w & y;
+	}
+	a &= b;
+	return a[0] & a[1];
+}
+
+/* e[i] = value + i * step. */
+static inline void iofi_entries_fill(uint64_t *e, size_t n, uint64_t value, uint64_t step)
+{
+	iofi_v2 v = { value, value + step }, by = { 2 * step, 2 * step }, by4 = by + by;
+	iofi_v2 w = v + by;
+	uint64_t *end = e + n;
+
+	for (; end - e >= 4; e += 4, v += by4, w += by4) {
+		*(iofi_v2 *)(void *)e = v;
+		*(iofi_v2 *)(void *)(e + 2) = w;
+	}
+	for (value = v[0]; e < end; e++, value += step)
+		*e = value;
+}
+
+#endif
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of this folder share: the page table object and the one table of functions that each format fills.
+ *
+ * A format is one small file: limits and inline accessors named fmt_*, then `#include "pagetable/walker.h"`, which defines the ops
+ * below as static functions compiled against them. The indirect call in pagetable.c is the only one.
+ *
+ * What a format file defines before the include:
+ *   FMT_OPS, FMT_LIMITS   the name of its ops and its struct iofi_pt_limits
+ *   FMT_GRANULE_LG2       log2 of what a level-0 item translates
+ *   FMT_CONTIG            1 when several items can make one leaf
+ *   FMT_PRESENT_FOLD      1 when an item is present with bit 0 or bit 1, 0 when with bit 0
+ *   FMT_DIRTY             the dirty bit
+ *   fmt_present(item)                   anything but empty
+ *   fmt_is_table(item, level)           present and a table, at level >= 1
+ *   fmt_table_address(item), fmt_table_item(address, level)
+ *   fmt_attrs(pt, prot)                 the leaf bits of a permission; 0: cannot be expressed
+ *   fmt_leaf_item(address, size_lg2, level, attrs)
+ *   fmt_leaf_size(item, level), fmt_leaf_address(item, level, size_lg2), fmt_leaf_prot(item)
+ *   fmt_is_sane(item, level, oa_lg2)    a present item that hardware would accept
+ */
+#ifndef IOF_PAGETABLE_INTERNAL_H
+#define IOF_PAGETABLE_INTERNAL_H
+
+#include "pagetable/entries.h"
+#include "pagetable/pagetable.h"
+#include "pagetable/tables.h"
+
+struct iof_pt {
+	/* Address of the top table | its level, in one word so that growing publishes both at once. Only the level ever grows. */
+	uint64_t root;
+	uint64_t last; /* the highest IOVA */
+	uint64_t page_sizes;
+	uint64_t leaf_bits; /* the format's constant bits of a leaf, from the features */
+	uint64_t address_max; /* the highest output address */
+	struct iof_pt_config cfg; /* with defaults filled in; constant */
+	_Alignas(IOF_CACHELINE) struct iofi_tables tables;
+};
+
+struct iofi_pt_limits {
+	uint8_t granule_lg2;
+	uint8_t level_min; /* of a top table */
+	uint8_t level_max;
+	uint8_t va_max_lg2;
+	uint8_t oa_max_lg2;
+	bool level_from_va; /* the top level follows from the VA width, and an impossible one is -EOPNOTSUPP, not -EINVAL */
+	uint32_t features; /* known ones */
+	uint64_t (*leaf_bits)(uint32_t features);
+	uint64_t (*leaf_sizes)(unsigned level);
+};
+
+struct iofi_foreign {
+	uint64_t root;
+	unsigned top_level;
+	uint64_t last;
+	unsigned oa_lg2;
+	iof_pt_read_fn read;
+	void *ctx;
+};
+
+typedef void (*iofi_dirty_fn)(void *ctx, uint64_t start, uint64_t length);
+typedef void (*iofi_visit_fn)(void *ctx, uint64_t address, unsigned level, const uint64_t *entries, size_t n);
+
+struct iofi_pt_ops {
+	const struct iofi_pt_limits *limits;
+	int (*map)(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
+		   struct iof_pt_gather *g);
+	uint64_t (*unmap)(struct iof_pt *pt, uint64_t iova, uint64_t length, struct iof_pt_gather *g);
+	int (*walk)(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf);
+	uint64_t (*translate)(const struct iof_pt *pt, uint64_t iova, unsigned *prot);
+	size_t (*translate_many)(const struct iof_pt *pt, const uint64_t *iovas, size_t n, uint64_t *addresses,
+				 uint8_t *prots);
+	int (*next_leaf)(const struct iof_pt *pt, struct iof_range within, struct iof_pt_leaf *leaf);
+	int (*set_dirty)(struct iof_pt *pt, uint64_t iova);
+	int (*read_dirty)(struct iof_pt *pt, struct iof_range r, bool clear, bool exact, iofi_dirty_fn fn, void *ctx);
+	void (*trim)(struct iof_pt *pt, struct iof_pt_gather *g);
+	void (*stats)(const struct iof_pt *pt, struct iof_pt_stats *out);
+	bool (*is_valid)(const struct iof_pt *pt);
+	void (*visit)(const struct iof_pt *pt, iofi_visit_fn fn, void *ctx);
+	int (*walk_foreign)(const struct iofi_foreign *f, uint64_t iova, struct iof_pt_leaf *leaf);
+};
+
+extern const struct iofi_pt_ops iofi_pt_vtdss, iofi_pt_amdv1, iofi_pt_mock;
+
+#define IOFI_LEVEL_MASK UINT64_C(7)
+
+static inline uint64_t *iofi_root_table(uint64_t root)
+{
+	return (uint64_t *)(uintptr_t)(root & ~IOFI_LEVEL_MASK);
+}
+
+static inline unsigned iofi_root_level(uint64_t root)
+{
+	return root & IOFI_LEVEL_MASK;
+}
+
+#endif

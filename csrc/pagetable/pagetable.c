@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The page table object: its shape, its life, and the way into the walker of its format.
+ *
+ * Everything that a format decides is behind one table of functions, called once at the top of each operation. Formats are found by
+ * number, not by a pointer in the object: an object in shared memory holds no address of a process's code.
+ */
+#include "pagetable/pagetable.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "pagetable/internal.h"
+
+static const struct iofi_pt_ops *const formats[] = {
+	[IOF_PT_VTDSS] = &iofi_pt_vtdss,
+	[IOF_PT_AMDV1] = &iofi_pt_amdv1,
+	[IOF_PT_MOCK] = &iofi_pt_mock,
+};
+
+static const struct iofi_pt_ops *format_ops(unsigned format)
+{
+	return format < sizeof(formats) / sizeof(formats[0]) ? formats[format] : NULL;
+}
+
+static inline const struct iofi_pt_ops *ops(const struct iof_pt *pt)
+{
+	return formats[pt->cfg.format];
+}
+
+static inline unsigned item_lg2(const struct iofi_pt_limits *l, unsigned level)
+{
+	return l->granule_lg2 + 9 * level;
+}
+
+/* The lowest level at which one table decodes the whole VA; level_max + 1 when none does. */
+static unsigned level_for(const struct iofi_pt_limits *l, unsigned va_lg2)
+{
+	unsigned level = l->level_min;
+
+	while (level <= l->level_max && item_lg2(l, level + 1) < va_lg2)
+		level++;
+	return level;
+}
+
+static int shape_levels(const struct iofi_pt_limits *l, struct iof_pt_config *c)
+{
+	if (l->level_from_va && !c->top_level)
+		c->top_level = level_for(l, c->va_lg2);
+	if (c->top_level < l->level_min || c->top_level > l->level_max)
+		return l->level_from_va ? -EOPNOTSUPP : -EINVAL;
+	if (l->level_from_va)
+		return c->top_level < level_for(l, c->va_lg2) ? -EOPNOTSUPP : 0;
+	if (!(c->features & IOF_PT_GROWING_TOP) && c->va_lg2 > item_lg2(l, c->top_level + 1))
+		c->va_lg2 = item_lg2(l, c->top_level + 1);
+	return 0;
+}
+
+/* The sizes of every level the table has or can grow to; none as large as the whole table (R10.1.4). */
+static uint64_t shape_sizes(const struct iofi_pt_limits *l, const struct iof_pt_config *c)
+{
+	uint64_t sizes = 0;
+
+	for (unsigned level = 0; level <= l->level_max; level++)
+		if (c->features & IOF_PT_GROWING_TOP ? item_lg2(l, level) < c->va_lg2 : level <= c->top_level)
+			sizes |= l->leaf_sizes(level);
+	return sizes & iof_low_mask(c->va_lg2 - 1u) & iof_low_mask(c->oa_lg2);
+}
+
+/* Fills the defaults in; the order of the checks is R10.1.6. */
+static int shape(const struct iof_pt_config *cfg, struct iof_pt_config *c)
+{
+	const struct iofi_pt_ops *o = format_ops(cfg->format);
+	const struct iofi_pt_limits *l = o ? o->limits : NULL;
+	uint64_t sizes;
+	int err;
+
+	if (!l)
+		return -EINVAL;
+	*c = *cfg;
+	c->va_lg2 = cfg->va_lg2 ? cfg->va_lg2 : l->va_max_lg2;
+	c->oa_lg2 = cfg->oa_lg2 ? cfg->oa_lg2 : l->oa_max_lg2;
+	if (c->va_lg2 > l->va_max_lg2)
+		return -EINVAL;
+	err = shape_levels(l, c);
+	if (err)
+		return err;
+	if (c->oa_lg2 > l->oa_max_lg2)
+		return -EINVAL;
+	if (c->features & ~l->features)
+		return -EOPNOTSUPP;
+	sizes = shape_sizes(l, c);
+	c->page_sizes = cfg->page_sizes ? cfg->page_sizes : sizes;
+	return c->page_sizes && !(c->page_sizes & ~sizes) ? 0 : -EINVAL;
+}
+
+static int add_top(struct iof_pt *pt)
+{
+	struct iofi_chain chain = { 0 };
+	uint64_t *table;
+
+	if (iofi_tables_take(&pt->tables, 1, &chain))
+		return -ENOMEM;
+	table = iofi_chain_pop(&chain);
+	memset(table, 0, IOFI_TABLE_BYTES);
+	pt->root = (uintptr_t)table | pt->cfg.top_level;
+	return 0;
+}
+
+int iof_pt_create(const struct iof_pt_config *cfg, struct iof_alloc *a, struct iof_pt **out)
+{
+	struct iof_pt_config filled;
+	struct iof_pt *pt;
+	int err = shape(cfg, &filled);
+
+	if (err)
+		return err;
+	pt = iof_mem_zget(a, sizeof(*pt), IOF_CACHELINE);
+	if (!pt)
+		return -ENOMEM;
+	pt->cfg = filled;
+	pt->last = iof_low_mask(filled.va_lg2);
+	pt->page_sizes = filled.page_sizes;
+	pt->leaf_bits = ops(pt)->limits->leaf_bits(filled.features);
+	pt->address_max = iof_low_mask(filled.oa_lg2);
+	iofi_tables_init(&pt->tables, a);
+	err = add_top(pt);
+	if (err) {
+		iof_pt_destroy(pt);
+		return err;
+	}
+	*out = pt;
+	return 0;
+}
+
+void iof_pt_destroy(struct iof_pt *pt)
+{
+	struct iof_alloc *a = pt->tables.alloc;
+
+	iofi_tables_fini(&pt->tables);
+	iof_mem_put(a, pt, sizeof(*pt));
+}
+
+struct iof_range iof_pt_aperture(const struct iof_pt *pt)
+{
+	return (struct iof_range){ 0, pt->last };
+}
+
+uint64_t iof_pt_page_sizes(const struct iof_pt *pt)
+{
+	return pt->page_sizes;
+}
+
+void iof_pt_config(const struct iof_pt *pt, struct iof_pt_config *out)
+{
+	*out = pt->cfg;
+}
+
+uint64_t iof_pt_root(const struct iof_pt *pt, unsigned *top_level)
+{
+	uint64_t root = __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE);
+
+	if (top_level)
+		*top_level = iofi_root_level(root);
+	return (uintptr_t)iofi_root_table(root);
+}
+
+int iof_pt_map(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot, struct iof_pt_gather *g)
+{
+	return ops(pt)->map(pt, iova, address, length, prot, g);
+}
+
+uint64_t iof_pt_unmap(struct iof_pt *pt, uint64_t iova, uint64_t length, struct iof_pt_gather *g)
+{
+	return ops(pt)->unmap(pt, iova, length, g);
+}
+
+void iof_pt_release(struct iof_pt *pt, struct iof_pt_gather *g)
+{
+	if (!g->count)
+		return;
+	iofi_tables_give(&pt->tables, g->tables, g->tail, g->count);
+	*g = (struct iof_pt_gather){ 0 };
+}
+
+int iof_pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf)
+{
+	return ops(pt)->walk(pt, iova, leaf);
+}
+
+uint64_t iof_pt_translate(const struct iof_pt *pt, uint64_t iova, unsigned *prot)
+{
+	return ops(pt)->translate(pt, iova, prot);
+}
+
+size_t iof_pt_translate_many(const struct iof_pt *pt, const uint64_t *iovas, size_t n, uint64_t *addresses, uint8_t *prots)
+{
+	return ops(pt)->translate_many(pt, iovas, n, addresses, prots);
+}
+
+int iof_pt_next_leaf(const struct iof_pt *pt, struct iof_range within, struct iof_pt_leaf *leaf)
+{
+	return ops(pt)->next_leaf(pt, within, leaf);
+}
+
+int iof_pt_set_dirty(struct iof_pt *pt, uint64_t iova)
+{
+	return ops(pt)->set_dirty(pt, iova);
+}
+
+int iof_pt_read_dirty(struct iof_pt *pt, struct iof_range r, bool clear, bool exact,
+		      void (*fn)(void *ctx, uint64_t start, uint64_t length), void *ctx)
+{
+	return ops(pt)->read_dirty(pt, r, clear, exact, fn, ctx);
+}
+
+void iof_pt_trim(struct iof_pt *pt, struct iof_pt_gather *g)
+{
+	ops(pt)->trim(pt, g);
+	iofi_tables_trim(&pt->tables);
+}
+
+void iof_pt_stats(const struct iof_pt *pt, struct iof_pt_stats *out)
+{
+	memset(out, 0, sizeof(*out));
+	ops(pt)->stats(pt, out);
+	out->recycled_tables = pt->tables.free_count;
+	out->table_bytes = pt->tables.total * IOFI_TABLE_BYTES;
+}
+
+bool iof_pt_is_valid(const struct iof_pt *pt)
+{
+	return ops(pt)->is_valid(pt);
+}
+
+void iof_pt_visit(const struct iof_pt *pt,
+		  void (*fn)(void *ctx, uint64_t address, unsigned level, const uint64_t *entries, size_t n), void *ctx)
+{
+	ops(pt)->visit(pt, fn, ctx);
+}
+
+int iof_pt_walk_foreign(const struct iof_pt_config *cfg, uint64_t root, unsigned top_level, iof_pt_read_fn read, void *ctx,
+			uint64_t iova, struct iof_pt_leaf *leaf)
+{
+	const struct iofi_pt_ops *o = format_ops(cfg->format);
+	const struct iofi_pt_limits *l = o ? o->limits : NULL;
+	struct iofi_foreign f = { .root = root, .top_level = top_level, .read = read, .ctx = ctx };
+	unsigned va = cfg->va_lg2;
+
+	if (!l || top_level < l->level_min || top_level > l->level_max || va > l->va_max_lg2 ||
+	    cfg->oa_lg2 > l->oa_max_lg2 || root % IOFI_TABLE_BYTES)
+		return -EINVAL;
+	f.last = iof_low_mask(va ? va : l->va_max_lg2);
+	f.oa_lg2 = cfg->oa_lg2 ? cfg->oa_lg2 : l->oa_max_lg2;
+	return o->walk_foreign(&f, iova, leaf);
+}

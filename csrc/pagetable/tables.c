@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The pool of table pages; tables.h has the story. */
+#include "pagetable/tables.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#define CHUNK_TABLES_MIN 4u
+#define CHUNK_TABLES_MAX 512u
+#define CHUNK_BYTES(tables) ((size_t)(tables) * IOFI_TABLE_BYTES)
+
+void iofi_tables_init(struct iofi_tables *t, struct iof_alloc *a)
+{
+	memset(t, 0, sizeof(*t));
+	t->alloc = a;
+	iof_lock_init(&t->lock, a->shared);
+}
+
+void iofi_tables_fini(struct iofi_tables *t)
+{
+	for (uint32_t i = 0; i < t->chunk_count; i++)
+		iof_mem_put(t->alloc, t->chunks[i].base, CHUNK_BYTES(t->chunks[i].tables));
+	iof_mem_put(t->alloc, t->chunks, t->chunk_room * sizeof(*t->chunks));
+}
+
+/* A new chunk is at most 1/64 of what there is (1/32 while small): the unused rest of the newest one stays under 2 %. */
+static uint32_t chunk_tables(const struct iofi_tables *t)
+{
+	uint64_t share = t->total / (t->total < 1024 ? 32 : 64);
+
+	if (share <= CHUNK_TABLES_MIN)
+		return CHUNK_TABLES_MIN;
+	return share >= CHUNK_TABLES_MAX ? CHUNK_TABLES_MAX : UINT32_C(1) << iof_log2(share);
+}
+
+static int reserve_chunk_record(struct iofi_tables *t)
+{
+	uint32_t room = t->chunk_room ? t->chunk_room * 2 : 4;
+	struct iofi_chunk *chunks;
+
+	if (t->chunk_count < t->chunk_room)
+		return 0;
+	chunks = iof_mem_get(t->alloc, room * sizeof(*chunks), IOF_CACHELINE);
+	if (!chunks)
+		return -ENOMEM;
+	if (t->chunk_count)
+		memcpy(chunks, t->chunks, t->chunk_count * sizeof(*chunks));
+	iof_mem_put(t->alloc, t->chunks, t->chunk_room * sizeof(*chunks));
+	t->chunks = chunks;
+	t->chunk_room = room;
+	return 0;
+}
+
+static void insert_chunk(struct iofi_tables *t, char *base, uint32_t tables)
+{
+	uint32_t at = t->chunk_count++;
+
+	for (; at && t->chunks[at - 1].base > base; at--)
+		t->chunks[at] = t->chunks[at - 1];
+	t->chunks[at] = (struct iofi_chunk){ .base = base, .tables = tables };
+}
+
+static int add_chunk(struct iofi_tables *t)
+{
+	uint32_t tables = chunk_tables(t);
+	bool huge = tables == CHUNK_TABLES_MAX && !t->alloc->shared;
+	char *base;
+
+	if (reserve_chunk_record(t))
+		return -ENOMEM;
+	base = iof_mem_get(t->alloc, CHUNK_BYTES(tables), huge ? CHUNK_BYTES(tables) : IOFI_TABLE_BYTES);
+	if (!base)
+		return -ENOMEM;
+	if (huge)
+		madvise(base, CHUNK_BYTES(tables), MADV_HUGEPAGE); /* a hint: fewer TLB misses on large tables */
+	insert_chunk(t, base, tables);
+	t->fresh = base;
+	t->fresh_count = tables;
+	t->total += tables;
+	return 0;
+}
+
+static void take_fresh(struct iofi_tables *t, size_t want, struct iofi_chain *chain)
+{
+	for (; want && t->fresh_count; want--, t->fresh_count--) {
+		iofi_chain_push(chain, (uint64_t *)(void *)t->fresh);
+		t->fresh += IOFI_TABLE_BYTES;
+	}
+}
+
+int iofi_tables_take(struct iofi_tables *t, size_t want, struct iofi_chain *chain)
+{
+	int err = 0;
+
+	if (iof_alloc_may_fail(t->alloc))
+		return -ENOMEM;
+	iof_lock_take(&t->lock);
+	if (!t->free && !t->fresh_count)
+		err = add_chunk(t);
+	for (; want && t->free; want--, t->free_count--) {
+		uint64_t *table = t->free;
+
+		t->free = (uint64_t *)(uintptr_t)table[0];
+		iofi_chain_push(chain, table);
+	}
+	take_fresh(t, want, chain);
+	iof_lock_drop(&t->lock);
+	return err;
+}
+
+void iofi_tables_give(struct iofi_tables *t, uint64_t *head, uint64_t *tail, size_t count)
+{
+	iof_lock_take(&t->lock);
+	tail[0] = (uintptr_t)t->free;
+	t->free = head;
+	t->free_count += count;
+	iof_lock_drop(&t->lock);
+}
+
+/* The chunk with the greatest base <= p. */
+static uint32_t chunk_below(const struct iofi_tables *t, const char *p)
+{
+	uint32_t low = 0, high = t->chunk_count;
+
+	while (high - low > 1) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if (t->chunks[mid].base <= p)
+			low = mid;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+uint64_t iofi_tables_ordinal(const struct iofi_tables *t, const void *table)
+{
+	const char *p = table;
+	uint64_t before = 0;
+	uint32_t i;
+
+	if (!t->chunk_count)
+		return UINT64_MAX;
+	i = chunk_below(t, p);
+	if (p < t->chunks[i].base || (uint64_t)(p - t->chunks[i].base) >= CHUNK_BYTES(t->chunks[i].tables) ||
+	    (uintptr_t)p % IOFI_TABLE_BYTES)
+		return UINT64_MAX;
+	for (uint32_t k = 0; k < i; k++)
+		before += t->chunks[k].tables;
+	return before + (uint64_t)(p - t->chunks[i].base) / IOFI_TABLE_BYTES;
+}
+
+static void count_idle(struct iofi_tables *t)
+{
+	for (uint32_t i = 0; i < t->chunk_count; i++)
+		t->chunks[i].idle = 0;
+	for (uint64_t *table = t->free; table; table = (uint64_t *)(uintptr_t)table[0])
+		t->chunks[chunk_below(t, (char *)table)].idle++;
+}
+
+static bool chunk_is_idle(const struct iofi_chunk *c)
+{
+	return c->idle == c->tables;
+}
+
+/* Takes the tables of idle chunks off the list, keeping the order of the others. */
+static void drop_idle_tables(struct iofi_tables *t)
+{
+	uint64_t *table = t->free, *kept = NULL, *tail = NULL;
+
+	t->free_count = 0;
+	for (uint64_t *next; table; table = next) {
+		next = (uint64_t *)(uintptr_t)table[0];
+		if (chunk_is_idle(&t->chunks[chunk_below(t, (char *)table)]))
+			continue;
+		if (tail)
+			tail[0] = (uintptr_t)table;
+		else
+			kept = table;
+		tail = table;
+		t->free_count++;
+	}
+	if (tail)
+		tail[0] = 0;
+	t->free = kept;
+}
+
+static void free_idle_chunks(struct iofi_tables *t)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < t->chunk_count; i++) {
+		struct iofi_chunk c = t->chunks[i];
+
+		if (chunk_is_idle(&c)) {
+			t->total -= c.tables;
+			iof_mem_put(t->alloc, c.base, CHUNK_BYTES(c.tables));
+		} else {
+			t->chunks[kept++] = c;
+		}
+	}
+	t->chunk_count = kept;
+}
+
+void iofi_tables_trim(struct iofi_tables *t)
+{
+	struct iofi_chain fresh;
+
+	iof_lock_take(&t->lock);
+	fresh = (struct iofi_chain){ t->free, t->free_count };
+	take_fresh(t, t->fresh_count, &fresh);
+	t->free = fresh.head;
+	t->free_count = fresh.count;
+	count_idle(t);
+	drop_idle_tables(t);
+	free_idle_chunks(t);
+	iof_lock_drop(&t->lock);
+}

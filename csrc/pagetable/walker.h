@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The walker: looking things up. Included once by each format file (internal.h lists what that file defines first); map, unmap,
+ * dirty bits and checks are in walker_*.h, included below.
+ *
+ * A walk starts at the root word (table and level in one), and goes down while entries are tables. The level falls with each step,
+ * so a walk ends whatever the entries say. Nothing is locked: entries are read with acquire, and a table that was unlinked while we
+ * are in it stays readable until the caller's read section ends.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "pagetable/internal.h"
+
+#define GRANULE (UINT64_C(1) << FMT_GRANULE_LG2)
+
+static inline unsigned item_lg2(unsigned level)
+{
+	return FMT_GRANULE_LG2 + 9 * level;
+}
+
+static inline unsigned item_index(uint64_t iova, unsigned level)
+{
+	return (iova >> item_lg2(level)) & (IOFI_TABLE_ITEMS - 1);
+}
+
+static inline uint64_t item_mask(unsigned level)
+{
+	return iof_low_mask(item_lg2(level));
+}
+
+static inline uint64_t *table_of(uint64_t item)
+{
+	return (uint64_t *)(uintptr_t)fmt_table_address(item);
+}
+
+static inline uint64_t root_load(const struct iof_pt *pt)
+{
+	return __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE);
+}
+
+/* Slots of the top table: fewer than a full table's when the VA ends inside it. */
+static inline size_t top_items(const struct iof_pt *pt, unsigned level)
+{
+	uint64_t last = pt->last >> item_lg2(level);
+
+	return last < IOFI_TABLE_ITEMS ? last + 1 : IOFI_TABLE_ITEMS;
+}
+
+/* One past the slot of `last` when both lie in one table of this level, else the table's end. */
+static inline unsigned end_index(uint64_t at, uint64_t last, unsigned level)
+{
+	unsigned shift = item_lg2(level);
+
+	if ((last >> shift) - (at >> shift) < IOFI_TABLE_ITEMS - item_index(at, level))
+		return item_index(last, level) + 1;
+	return IOFI_TABLE_ITEMS;
+}
+
+/* The lowest slot of `iova`, or NULL when some table on the way is missing. */
+static inline uint64_t *warm_slot(const struct iof_pt *pt, uint64_t iova)
+{
+	uint64_t root = root_load(pt), slot;
+	uint64_t *table = iofi_root_table(root);
+	unsigned level = iofi_root_level(root), shift = item_lg2(level);
+
+	slot = iova >> shift;
+	if (iof_unlikely(slot >= IOFI_TABLE_ITEMS))
+		return NULL;
+	for (; level; level--) {
+		uint64_t item = iofi_entry_load(&table[slot]);
+
+		if (iof_unlikely(!fmt_is_table(item, level)))
+			return NULL;
+		table = table_of(item);
+		shift -= 9;
+		slot = (iova >> shift) & (IOFI_TABLE_ITEMS - 1);
+	}
+	return &table[slot];
+}
+
+/* The item that decides `iova`, and its level; 0 when there is none. */
+static inline uint64_t lookup(const struct iof_pt *pt, uint64_t iova, unsigned *level)
+{
+	uint64_t root = root_load(pt), item, slot;
+	const uint64_t *table = iofi_root_table(root);
+	unsigned l = iofi_root_level(root), shift = item_lg2(l);
+
+	slot = iova >> shift;
+	if (iof_unlikely(iova > pt->last || slot >= IOFI_TABLE_ITEMS))
+		return 0;
+	for (;;) {
+		item = iofi_entry_load(&table[slot]);
+		if (!l || !fmt_is_table(item, l))
+			break;
+		table = table_of(item);
+		l--;
+		shift -= 9;
+		slot = (iova >> shift) & (IOFI_TABLE_ITEMS - 1);
+	}
+	*level = l;
+	return fmt_present(item) ? item : 0;
+}
+
+static inline void leaf_decode(uint64_t iova, uint64_t item, unsigned level, struct iof_pt_leaf *leaf)
+{
+	unsigned size = fmt_leaf_size(item, level);
+
+	leaf->iova = iova & ~iof_low_mask(size);
+	leaf->address = fmt_leaf_address(item, level, size);
+	leaf->size_lg2 = size;
+	leaf->prot = fmt_leaf_prot(item);
+	leaf->level = level;
+	leaf->dirty = item & FMT_DIRTY;
+}
+
+/* A leaf of several items is dirty when any of them is; `slot` is the one that was found. */
+static bool contig_dirty(const uint64_t *slot, unsigned index, unsigned count)
+{
+	return iofi_entries_or(slot - (index & (count - 1)), count) & FMT_DIRTY;
+}
+
+static const uint64_t *slot_at(const struct iof_pt *pt, uint64_t iova, unsigned level)
+{
+	uint64_t root = root_load(pt);
+	const uint64_t *table = iofi_root_table(root);
+
+	for (unsigned l = iofi_root_level(root); l > level; l--) {
+		uint64_t item = iofi_entry_load(&table[item_index(iova, l)]);
+
+		if (!fmt_is_table(item, l))
+			return NULL; /* unmapped a moment ago */
+		table = table_of(item);
+	}
+	return &table[item_index(iova, level)];
+}
+
+static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf)
+{
+	unsigned level;
+	uint64_t item = lookup(pt, iova, &level);
+
+	if (iof_unlikely(!item))
+		return iova > pt->last ? -ERANGE : -ENOENT;
+	leaf_decode(iova, item, level, leaf);
+	if (FMT_CONTIG && iof_unlikely(leaf->size_lg2 > item_lg2(level)) && !leaf->dirty) {
+		const uint64_t *slot = slot_at(pt, iova, level);
+
+		leaf->dirty = slot && contig_dirty(slot, item_index(iova, level),
+						   1u << (leaf->size_lg2 - item_lg2(level)));
+	}
+	return 0;
+}
+
+static inline uint64_t translate_one(const struct iof_pt *pt, uint64_t iova, unsigned *prot)
+{
+	unsigned level, size;
+	uint64_t item = lookup(pt, iova, &level);
+
+	if (iof_unlikely(!item)) {
+		*prot = 0;
+		return UINT64_MAX;
+	}
+	size = fmt_leaf_size(item, level);
+	*prot = fmt_leaf_prot(item);
+	return fmt_leaf_address(item, level, size) | (iova & iof_low_mask(size));
+}
+
+static uint64_t pt_translate(const struct iof_pt *pt, uint64_t iova, unsigned *prot)
+{
+	unsigned ignored;
+
+	return translate_one(pt, iova, prot ? prot : &ignored);
+}
+
+static size_t pt_translate_many(const struct iof_pt *pt, const uint64_t *iovas, size_t n, uint64_t *addresses,
+				uint8_t *prots)
+{
+	size_t found = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		unsigned prot;
+
+		addresses[i] = translate_one(pt, iovas[i], &prot);
+		if (prots)
+			prots[i] = prot;
+		found += prot != 0;
+	}
+	return found;
+}
+
+/* Depth first from `at`: the first leaf of this table that does not end before `at`. */
+static bool next_in_table(const uint64_t *table, unsigned level, uint64_t at, uint64_t last, struct iof_pt_leaf *leaf)
+{
+	unsigned index = item_index(at, level), end = end_index(at, last, level);
+
+	for (; index < end; index++, at = (at | item_mask(level)) + 1) {
+		uint64_t item = iofi_entry_load(&table[index]);
+
+		if (!fmt_present(item))
+			continue;
+		if (!level || !fmt_is_table(item, level)) {
+			leaf_decode(at, item, level, leaf);
+			if (FMT_CONTIG && leaf->size_lg2 > item_lg2(level))
+				leaf->dirty = contig_dirty(&table[index], index, 1u << (leaf->size_lg2 - item_lg2(level)));
+			return true;
+		}
+		if (next_in_table(table_of(item), level - 1, at, last, leaf))
+			return true;
+	}
+	return false;
+}
+
+static int pt_next_leaf(const struct iof_pt *pt, struct iof_range within, struct iof_pt_leaf *leaf)
+{
+	uint64_t root = root_load(pt);
+	unsigned level = iofi_root_level(root);
+	uint64_t last = within.last < pt->last ? within.last : pt->last;
+
+	if (within.start > last || within.start >> item_lg2(level) >= IOFI_TABLE_ITEMS)
+		return -ENOENT;
+	return next_in_table(iofi_root_table(root), level, within.start, last, leaf) ? 0 : -ENOENT;
+}
+
+static void visit_table(const uint64_t *table, unsigned level, size_t n, iofi_visit_fn fn, void *ctx)
+{
+	fn(ctx, (uintptr_t)table, level, table, n);
+	for (size_t i = 0; level && i < n; i++) {
+		uint64_t item = iofi_entry_load(&table[i]);
+
+		if (fmt_is_table(item, level))
+			visit_table(table_of(item), level - 1, IOFI_TABLE_ITEMS, fn, ctx);
+	}
+}
+
+static void pt_visit(const struct iof_pt *pt, iofi_visit_fn fn, void *ctx)
+{
+	uint64_t root = root_load(pt);
+	unsigned level = iofi_root_level(root);
+
+	visit_table(iofi_root_table(root), level, top_items(pt, level), fn, ctx);
+}
+
+#include "pagetable/walker_unmap.h"
+#include "pagetable/walker_map.h"
+#include "pagetable/walker_dirty.h"
+#include "pagetable/walker_check.h"
+
+const struct iofi_pt_ops FMT_OPS = {
+	.limits = &FMT_LIMITS,
+	.map = pt_map,
+	.unmap = pt_unmap,
+	.walk = pt_walk,
+	.translate = pt_translate,
+	.translate_many = pt_translate_many,
+	.next_leaf = pt_next_leaf,
+	.set_dirty = pt_set_dirty,
+	.read_dirty = pt_read_dirty,
+	.trim = pt_trim,
+	.stats = pt_stats,
+	.is_valid = pt_is_valid,
+	.visit = pt_visit,
+	.walk_foreign = pt_walk_foreign,
+};

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Dirty bits: hardware sets one in the item it went through; software reads and clears them (behaviour.md R10.3.6-7).
+ *
+ * Setting and clearing are single atomic bit operations on one item, so a device writing while the bits are read loses nothing:
+ * its mark is reported now or the next time.
+ */
+
+/* Sets D in one item unless the leaf goes away under us, in which case the item must stay empty. */
+static bool mark_item(uint64_t *slot, unsigned level)
+{
+	uint64_t item = iofi_entry_load(slot);
+
+	while (fmt_present(item) && (!level || !fmt_is_table(item, level)))
+		if (__atomic_compare_exchange_n(slot, &item, item | FMT_DIRTY, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return true;
+	return false;
+}
+
+static int pt_set_dirty(struct iof_pt *pt, uint64_t iova)
+{
+	unsigned level;
+	uint64_t *slot;
+
+	if (!lookup(pt, iova, &level))
+		return -ENOENT;
+	slot = (uint64_t *)slot_at(pt, iova, level);
+	return slot && mark_item(slot, level) ? 0 : -ENOENT;
+}
+
+struct dirty {
+	uint64_t at;
+	uint64_t last;
+	bool clear;
+	bool exact;
+	iofi_dirty_fn fn;
+	void *ctx;
+};
+
+static void clean_items(uint64_t *slot, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (iofi_entry_load(&slot[i]) & FMT_DIRTY)
+			__atomic_fetch_and(&slot[i], ~FMT_DIRTY, __ATOMIC_RELAXED);
+}
+
+/*
+ * A dirty leaf of `count` items seen at its item `index` of the table, with the range ending before `end`. Linux reports one item less than
+ * up to the end of a leaf of several items, and from the current address even when that is inside an item.
+ */
+static void report_leaf(const struct dirty *d, unsigned level, unsigned index, unsigned end, unsigned count)
+{
+	uint64_t item = UINT64_C(1) << item_lg2(level);
+	unsigned last = index | (count - 1);
+
+	if (d->exact)
+		d->fn(d->ctx, d->at & ~(item * count - 1), item * count);
+	else if (count == 1)
+		d->fn(d->ctx, d->at, item);
+	else if ((last < end ? last : end) > index)
+		d->fn(d->ctx, d->at, ((last < end ? last : end) - index) * item);
+}
+
+static void dirty_table(struct dirty *d, uint64_t *table, unsigned level)
+{
+	unsigned index = item_index(d->at, level), end = end_index(d->at, d->last, level);
+
+	while (index < end) {
+		uint64_t item = iofi_entry_load(&table[index]), at = d->at;
+		unsigned count = 1;
+
+		if (level && fmt_is_table(item, level)) {
+			dirty_table(d, table_of(item), level - 1);
+		} else if (fmt_present(item)) {
+			uint64_t *first;
+
+			count = 1u << (fmt_leaf_size(item, level) - item_lg2(level));
+			first = &table[index & ~(count - 1)];
+			if (iofi_entries_or(first, count) & FMT_DIRTY) {
+				report_leaf(d, level, index, end, count);
+				if (d->clear)
+					clean_items(first, count);
+			}
+		}
+		index = (index | (count - 1)) + 1;
+		d->at = (at | (((uint64_t)count << item_lg2(level)) - 1)) + 1;
+		if (!d->at)
+			return; /* past the end of all */
+	}
+}
+
+static int pt_read_dirty(struct iof_pt *pt, struct iof_range r, bool clear, bool exact, iofi_dirty_fn fn, void *ctx)
+{
+	uint64_t root = root_load(pt);
+	unsigned level = iofi_root_level(root);
+	struct dirty d = { .at = r.start, .last = r.last, .clear = clear, .exact = exact, .fn = fn, .ctx = ctx };
+
+	if (r.last > pt->last || r.start > r.last)
+		return -ERANGE;
+	if (r.start >> item_lg2(level) < IOFI_TABLE_ITEMS)
+		dirty_table(&d, iofi_root_table(root), level);
+	return 0;
+}

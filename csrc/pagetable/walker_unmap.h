@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Unmap: removes whole leaves from the start of the range to its end or to the first gap (behaviour.md R10.3.1-3).
+ *
+ * A table whose whole span lies in the range is unlinked once everything below it is gone, and gathered. The lowest tables, of
+ * which a large unmap has hundreds, are not cleared at all: one scan proves that each slot is taken, then the table goes as it is.
+ */
+
+struct unmap {
+	struct iof_pt_gather *g;
+	uint64_t at; /* everything of the range before this is removed */
+	uint64_t last; /* of the range */
+	uint64_t removed;
+};
+
+/* Every slot of a lowest table holds a leaf. Leaves never cross a table, so these are whole. */
+static inline bool table_is_full(const uint64_t *table)
+{
+	return iofi_entries_and(table, IOFI_TABLE_ITEMS, FMT_PRESENT_FOLD) & 1;
+}
+
+/* Clears the leaf at slot; false when `at` is in its middle. */
+static inline bool unmap_leaf(struct unmap *u, uint64_t *slot, uint64_t item, unsigned level)
+{
+	unsigned size = fmt_leaf_size(item, level), count = 1u << (size - item_lg2(level));
+
+	if (iof_unlikely(u->at & iof_low_mask(size)))
+		return false;
+	for (unsigned i = 0; i < count; i++)
+		iofi_entry_store(&slot[i], 0);
+	u->at += UINT64_C(1) << size;
+	u->removed += UINT64_C(1) << size;
+	return true;
+}
+
+static bool unmap_lowest(struct unmap *u, uint64_t *table)
+{
+	unsigned index = item_index(u->at, 0), end = end_index(u->at, u->last, 0);
+	uint64_t before = u->removed;
+
+	while (index < end) {
+		uint64_t item = iofi_entry_load(&table[index]);
+
+		if (!fmt_present(item) || !unmap_leaf(u, &table[index], item, 0))
+			return false;
+		index += (u->removed - before) >> FMT_GRANULE_LG2;
+		before = u->removed;
+	}
+	return true;
+}
+
+static bool unmap_table(struct unmap *u, uint64_t *table, unsigned level);
+
+/* What is below one table slot, and the table itself when the range covers all of it. */
+static inline bool unmap_below(struct unmap *u, uint64_t *slot, uint64_t *child, unsigned level)
+{
+	uint64_t span = item_mask(level);
+	bool whole = !(u->at & span) && u->last - u->at >= span;
+
+	if (level == 1 && whole && table_is_full(child)) {
+		u->at += span + 1;
+		u->removed += span + 1;
+	} else if (!(level == 1 ? unmap_lowest(u, child) : unmap_table(u, child, level - 1))) {
+		return false;
+	}
+	if (whole) {
+		iofi_entry_store(slot, 0);
+		iofi_gather_push(u->g, child);
+	}
+	return true;
+}
+
+/* False at the first gap, which ends the unmap. */
+static bool unmap_table(struct unmap *u, uint64_t *table, unsigned level)
+{
+	unsigned index = item_index(u->at, level), end = end_index(u->at, u->last, level);
+
+	while (index < end) {
+		uint64_t item = iofi_entry_load(&table[index]), before = u->removed;
+
+		if (!fmt_present(item))
+			return false;
+		if (fmt_is_table(item, level)) {
+			if (!unmap_below(u, &table[index], table_of(item), level))
+				return false;
+			index++;
+		} else {
+			if (!unmap_leaf(u, &table[index], item, level))
+				return false;
+			index += (u->removed - before) >> item_lg2(level);
+		}
+	}
+	return true;
+}
+
+static uint64_t unmap_range(struct iof_pt *pt, struct iof_range r, struct iof_pt_gather *g)
+{
+	uint64_t root = root_load(pt);
+	unsigned level = iofi_root_level(root);
+	struct unmap u = { .g = g, .at = r.start, .last = r.last };
+
+	if (r.last > pt->last || r.start >> item_lg2(level) >= IOFI_TABLE_ITEMS)
+		return 0;
+	unmap_table(&u, iofi_root_table(root), level);
+	return u.removed;
+}
+
+static uint64_t pt_unmap(struct iof_pt *pt, uint64_t iova, uint64_t length, struct iof_pt_gather *g)
+{
+	struct iof_range r;
+
+	if (iof_likely(length == GRANULE && !(iova & (GRANULE - 1)) && iova <= pt->last)) {
+		uint64_t *slot = warm_slot(pt, iova);
+		uint64_t item = slot ? iofi_entry_load(slot) : 0;
+
+		if (iof_likely(fmt_present(item) && fmt_leaf_size(item, 0) == FMT_GRANULE_LG2)) {
+			iofi_entry_store(slot, 0);
+			return GRANULE;
+		}
+	}
+	return iof_range_make(iova, length, &r) ? 0 : unmap_range(pt, r, g);
+}
