@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds everything: the C core (through csrc/Makefile) and the Cython modules that link it.
 
-One shared library, ``libiommufd_fast.so``, sits in the package; the extension modules in ``iommufd_fast/_core`` find it
-through ``$ORIGIN/..``. Everything compiled is kept in ``build/<configuration>`` and only rebuilt when something it was made
-from has changed, so a second build starts at once; finished files are then copied to where they were asked for.
+One shared library, ``libiommufd_fast.so``, sits in the package; the extension modules in ``iommufd_fast/_core`` find
+it through ``$ORIGIN/..``. Everything compiled is kept in ``build/<configuration>`` and only rebuilt when something it
+was made from has changed, so a second build starts at once; finished files are then copied to where they belong.
 
 Environment:
-    IOF_TEST_BUILD=1   the test configuration: Cython's bounds, wraparound and overflow checks, assertions, -DIOF_DEBUG
-    IOF_SANITIZE=LIST  address,undefined or thread, for the core and the modules (the interpreter then needs the preloaded runtime)
+    IOF_TEST_BUILD=1   the test configuration: Cython's bounds and overflow checks, assertions, -DIOF_DEBUG
+    IOF_SANITIZE=LIST  address,undefined or thread, for core and modules (python then needs the runtime preloaded)
     IOF_STRICT=1       Cython's performance hints and warnings, and the C core's warnings, are errors
     IOF_JOBS=N         compile N files at a time (default: the number of processors)
 """
@@ -78,7 +78,11 @@ def core_modules() -> list[Extension]:
 
 def place(source: Path, target: Path) -> None:
     """Copy when different, and as one step, so that a process that has the old file mapped keeps it whole."""
-    if target.exists() and target.stat().st_mtime >= source.stat().st_mtime and target.read_bytes() == source.read_bytes():
+    if (
+        target.exists()
+        and target.stat().st_mtime >= source.stat().st_mtime
+        and target.read_bytes() == source.read_bytes()
+    ):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f"{target.name}.{os.getpid()}")
@@ -87,12 +91,18 @@ def place(source: Path, target: Path) -> None:
     os.replace(new, target)
 
 
+def dependencies(depfile: Path) -> list[str]:
+    """What a make rule written by a compiler names behind its colon."""
+    if not depfile.exists():
+        return []
+    return depfile.read_text().replace("\\\n", " ").partition(": ")[2].split()
+
+
 def newer_than(target: Path, depfile: Path) -> bool:
     """Is the target newer than all that the compiler said it was made from (and than this file)?"""
     if not (target.exists() and depfile.exists()):
         return False
-    made_from = depfile.read_text().replace("\\\n", " ").partition(": ")[2].split()
-    made, stamps = target.stat().st_mtime, [Path(__file__), *map(Path, made_from)]
+    made, stamps = target.stat().st_mtime, [Path(__file__), *map(Path, dependencies(depfile))]
     return all(p.exists() and p.stat().st_mtime <= made for p in stamps)
 
 
@@ -142,8 +152,9 @@ class BuildExt(build_ext):
         settings = {"OUT": BUILD / "core", "SONAME": LIBRARY, "SANITIZE": SANITIZE}
         settings |= {"DEBUG": "1"} if TEST else {}
         settings |= {"WERROR": "1"} if STRICT else {}
+        variables = [f"{name}={value}" for name, value in settings.items()]
         env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CFLAGS")}
-        command = [make, "--no-print-directory", "-C", CSRC, f"-j{JOBS}", "shared", *(f"{k}={v}" for k, v in settings.items())]
+        command = [make, "--no-print-directory", "-C", CSRC, f"-j{JOBS}", "shared", *variables]
         if subprocess.run(command, env=env, stdout=sys.stderr).returncode:
             sys.exit("the C core did not compile; the compiler's messages are above")
 
@@ -189,7 +200,17 @@ class BuildExt(build_ext):
         if not newer_than(out, depfile):
             out.parent.mkdir(parents=True, exist_ok=True)
             options = [arg for k, v in DIRECTIVES.items() for arg in ("-X", f"{k}={v}")]
-            command = [sys.executable, "-m", "cython", "--depfile", "-I", str(ROOT), "--module-name", ext.name, *options]
+            command = [
+                sys.executable,
+                "-m",
+                "cython",
+                "--depfile",
+                "-I",
+                str(ROOT),
+                "--module-name",
+                ext.name,
+                *options,
+            ]
             print(f"  CYTHON  {ext.sources[0]}", file=sys.stderr)
             done = subprocess.run([*command, "-o", str(out), str(source)], cwd=ROOT, capture_output=True, text=True)
             log.write_text(done.stdout + done.stderr)
@@ -202,7 +223,7 @@ class BuildExt(build_ext):
         ext.sources = [os.path.relpath(out, ROOT)]
         ext.extra_compile_args += ["-MMD", "-MF", f"{out}.d"]
         made = Path(f"{out}.d")
-        ext.depends = [__file__] + (made.read_text().replace("\\\n", " ").partition(": ")[2].split() if made.exists() else [])
+        ext.depends = [__file__, *dependencies(made)]
 
     def get_outputs(self) -> list[str]:
         return super().get_outputs() + [str(t) for _, t in self.placed(Path(self.build_lib) / PACKAGE)]
@@ -211,7 +232,7 @@ class BuildExt(build_ext):
         mapping = dict(super().get_output_mapping())
         if self.inplace:
             here, there = self.placed(ROOT / PACKAGE), self.placed(Path(self.build_lib) / PACKAGE)
-            mapping |= {str(to): str(at) for (_, at), (_, to) in zip(here, there)}
+            mapping |= {str(to): str(at) for (_, at), (_, to) in zip(here, there, strict=True)}
         return mapping
 
 

@@ -38,5 +38,7 @@ def get_library_dir() -> str:
 
 def _existing(folder: Path, name: str) -> str:
     if not (folder / name).exists():
-        raise FileNotFoundError(f"{folder / name} does not exist: build the package first (make build, or pip install .)")
+        raise FileNotFoundError(
+            f"{folder / name} does not exist: build the package first (make build, or pip install .)"
+        )
     return str(folder)
