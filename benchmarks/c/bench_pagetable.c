@@ -16,7 +16,7 @@
 #define RW (IOF_PROT_READ | IOF_PROT_WRITE)
 #define SINGLES 512
 #define LOOKUPS 4096
-#define BATCH 16
+#define BATCH 8
 
 struct world {
 	struct iof_alloc alloc;

@@ -46,19 +46,16 @@ static inline uint64_t iofi_entries_or(const uint64_t *e, size_t n)
 	uint64_t any = 0;
 
 	for (size_t i = 0; i < n; i++)
-		any |= __atomic_load_n(&e[i], __ATOMIC_RELAXED);
+		any |= iofi_entry_load(&e[i]);
 	return any;
 }
 
-static inline uint64_t iofi_entries_and(const uint64_t *e, size_t n, unsigned fold)
+static inline uint64_t iofi_entries_and(const uint64_t *e, size_t n)
 {
 	uint64_t all = UINT64_MAX;
 
-	for (size_t i = 0; i < n; i++) {
-		uint64_t v = __atomic_load_n(&e[i], __ATOMIC_RELAXED);
-
-		all &= fold ? (v | v >> 1) : v;
-	}
+	for (size_t i = 0; i < n; i++)
+		all &= iofi_entry_load(&e[i]);
 	return all;
 }
 
@@ -90,26 +87,23 @@ static inline uint64_t iofi_entries_or(const uint64_t *e, size_t n)
 	return any[0] | any[1] | (e < end ? *e : 0);
 }
 
-/* Bit k of the result is set when every entry has bit k set; with `fold`, bit k or bit k+1. n is a multiple of 8. */
-static inline uint64_t iofi_entries_and(const uint64_t *e, size_t n, unsigned fold)
+/* n is a multiple of 16. */
+static inline uint64_t iofi_entries_and(const uint64_t *e, size_t n)
 {
 	const iofi_v2 ones = { UINT64_MAX, UINT64_MAX };
-	iofi_v2 a = ones, b = ones;
+	iofi_v2 a = ones, b = ones, c = ones, d = ones;
 
-	for (const uint64_t *end = e + n; e < end; e += 8) {
-		iofi_v2 v = iofi_entries_load(e), w = iofi_entries_load(e + 2);
-		iofi_v2 x = iofi_entries_load(e + 4), y = iofi_entries_load(e + 6);
-
-		if (fold) {
-			v |= v >> 1;
-			w |= w >> 1;
-			x |= x >> 1;
-			y |= y >> 1;
-		}
-		a &= v & x;
-		b &= w & y;
+	for (const uint64_t *end = e + n; e < end; e += 16) {
+		a &= iofi_entries_load(e);
+		b &= iofi_entries_load(e + 2);
+		c &= iofi_entries_load(e + 4);
+		d &= iofi_entries_load(e + 6);
+		a &= iofi_entries_load(e + 8);
+		b &= iofi_entries_load(e + 10);
+		c &= iofi_entries_load(e + 12);
+		d &= iofi_entries_load(e + 14);
 	}
-	a &= b;
+	a &= b & c & d;
 	return a[0] & a[1];
 }
 

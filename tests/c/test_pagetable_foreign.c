@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Walks over tables in memory that is not ours: the same answers as our own walk, and an error for every kind of garbage. */
+#include <errno.h>
+
+#include "check.h"
+#include "pagetable/pagetable.h"
+
+#define RW (IOF_PROT_READ | IOF_PROT_WRITE)
+#define FIRST UINT64_C(0x1000)
+#define TABLES 8
+
+/* A little physical memory of TABLES tables, at FIRST. */
+struct memory {
+	uint64_t items[TABLES][512];
+	unsigned reads;
+};
+
+static int read_memory(void *ctx, uint64_t address, uint64_t *entry)
+{
+	struct memory *mem = ctx;
+
+	mem->reads++;
+	if (address < FIRST || address - FIRST >= sizeof(mem->items) || address % 8)
+		return -EFAULT;
+	*entry = mem->items[(address - FIRST) / 4096][address % 4096 / 8];
+	return 0;
+}
+
+static int read_process(void *ctx, uint64_t address, uint64_t *entry)
+{
+	(void)ctx;
+	*entry = *(const uint64_t *)(uintptr_t)address;
+	return 0;
+}
+
+static const struct iof_pt_config CONFIGS[] = {
+	{ .format = IOF_PT_VTDSS, .va_lg2 = 57 },
+	{ .format = IOF_PT_AMDV1, .top_level = 5 },
+	{ .format = IOF_PT_MOCK, .top_level = 4 },
+};
+
+TEST(agrees_with_our_own_walk)
+{
+	for (unsigned c = 0; c < 3; c++) {
+		struct iof_alloc a;
+		struct iof_pt *pt;
+		struct iof_pt_gather g = { 0 };
+		struct iof_pt_leaf ours, theirs;
+		uint64_t seed = c + 1, root;
+		unsigned level;
+
+		iof_alloc_init_heap(&a);
+		CHECK_EQ(iof_pt_create(&CONFIGS[c], &a, &pt), 0);
+		CHECK_EQ(iof_pt_map(pt, 0x1fe000, 0x1fe000, 0x40402000, RW, &g), 0);
+		root = iof_pt_root(pt, &level);
+		for (unsigned i = 0; i < 2000; i++) {
+			uint64_t iova = check_random(&seed) % 0x60000000;
+			int err = iof_pt_walk(pt, iova, &ours);
+
+			CHECK_EQ(iof_pt_walk_foreign(&CONFIGS[c], root, level, read_process, NULL, iova, &theirs), err);
+			CHECK(err || (ours.iova == theirs.iova && ours.address == theirs.address &&
+				      ours.size_lg2 == theirs.size_lg2 && ours.prot == theirs.prot &&
+				      ours.level == theirs.level && ours.dirty == theirs.dirty));
+		}
+		iof_pt_destroy(pt);
+	}
+}
+
+static struct memory mem;
+
+static int foreign(unsigned config, uint64_t root, unsigned level, uint64_t iova)
+{
+	struct iof_pt_leaf leaf;
+
+	mem.reads = 0;
+	return iof_pt_walk_foreign(&CONFIGS[config], root, level, read_memory, &mem, iova, &leaf);
+}
+
+TEST(impossible_shapes)
+{
+	memset(&mem, 0, sizeof(mem));
+	CHECK_EQ(foreign(0, FIRST, 3, 0), -ENOENT);
+	CHECK_EQ(foreign(0, FIRST, 1, 0), -EINVAL);
+	CHECK_EQ(foreign(0, FIRST, 5, 0), -EINVAL);
+	CHECK_EQ(foreign(1, FIRST, 0, 0), -EINVAL);
+	CHECK_EQ(foreign(1, FIRST, 6, 0), -EINVAL);
+	CHECK_EQ(foreign(0, FIRST + 8, 3, 0), -EINVAL);
+	CHECK_EQ(foreign(0, FIRST, 4, UINT64_C(1) << 57), -ERANGE);
+	CHECK_EQ(foreign(0, FIRST, 2, UINT64_C(1) << 40), -ENOENT); /* beyond this top, inside the width */
+	CHECK_EQ(foreign(0, 0x100000, 3, 0), -EFAULT);
+}
+
+TEST(a_loop_ends)
+{
+	memset(&mem, 0, sizeof(mem));
+	mem.items[0][0] = FIRST | 3; /* VT-d: points to itself, six readings are one too many */
+	CHECK_EQ(foreign(0, FIRST, 4, 0), 0); /* the lowest level takes it as a leaf, as hardware does */
+	CHECK_EQ(mem.reads, 5);
+	mem.items[0][0] = FIRST | 5 << 9 | 1; /* AMD: says "level 5" whatever the level */
+	CHECK_EQ(foreign(1, FIRST, 5, 0), -EINVAL);
+	CHECK_EQ(mem.reads, 2);
+}
+
+TEST(reserved_bits_and_levels)
+{
+	memset(&mem, 0, sizeof(mem));
+	mem.items[0][0] = FIRST | 0x83; /* VT-d: PS at level 3 */
+	CHECK_EQ(foreign(0, FIRST, 3, 0), -EINVAL);
+	mem.items[0][0] = 0x101083; /* a 1 GiB leaf that is not aligned */
+	CHECK_EQ(foreign(0, FIRST, 2, 0), -EINVAL);
+	mem.items[0][0] = 1; /* AMD: a leaf at level 5 */
+	CHECK_EQ(foreign(1, FIRST, 5, 0), -EINVAL);
+	mem.items[0][0] = 7 << 9 | 1 | UINT64_C(0xffffffffff) << 12; /* an encoded size beyond the level */
+	CHECK_EQ(foreign(1, FIRST, 2, 0), -EINVAL);
+	mem.items[0][0] = FIRST | 4 << 9 | 1; /* a level skipped */
+	CHECK_EQ(foreign(1, FIRST, 5, 0), -EINVAL);
+	mem.items[0][0] = FIRST | 3 << 9 | 1 | UINT64_C(1) << 55;
+	CHECK_EQ(foreign(1, FIRST, 3, 0), -EINVAL);
+}
+
+static bool known(int err)
+{
+	return !err || err == -ENOENT || err == -ERANGE || err == -EFAULT || err == -EINVAL;
+}
+
+/* Random items, many of them pointing into the memory: whatever they say, a walk ends within the number of levels. */
+TEST(garbage_never_loops)
+{
+	uint64_t seed = 20, found = 0;
+
+	for (unsigned round = 0; round < 300; round++) {
+		for (unsigned t = 0; t < TABLES; t++)
+			for (unsigned i = 0; i < 512; i++) {
+				uint64_t r = check_random(&seed);
+
+				mem.items[t][i] = r & 1 ? check_random(&seed) :
+							  (FIRST + (r >> 8) % TABLES * 4096) | (r >> 20 & 0xfff);
+			}
+		for (unsigned i = 0; i < 300; i++) {
+			unsigned c = i % 3, level = 2 + i % 3;
+			int err = foreign(c, FIRST, level, check_random(&seed) & iof_low_mask(20 + i % 45));
+
+			CHECK(known(err));
+			CHECK(mem.reads <= level + 1);
+			found += !err;
+		}
+	}
+	CHECK(found > 100);
+}
