@@ -7,7 +7,8 @@
  * interval being added or taken away belong to those n. Hence the rule that makes removal infallible: whoever adds an interval
  * first reserves two nodes, and gives two back after it has been removed.
  *
- * Intervals may be removed in other pieces than they were added in, as long as the reservation covers the edges that result.
+ * Intervals may be removed in other pieces than they were added in, as long as the reservation covers the edges that result, and two
+ * more during the change.
  *
  * Not locked. The edges form a treap: expected O(log runs) for a lookup and for each run a change touches.
  */
