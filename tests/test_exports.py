@@ -57,12 +57,19 @@ def dynamic(path: Path) -> str:
 
 def test_modules_link_the_one_library():
     assert MODULES, "no extension module was built"
+    offered = symbols(LIBRARY, "-D")
     for module in MODULES:
+        done = run("nm", "-D", "--undefined-only", "--format=posix", module)
+        wanted = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("iof")}
+        assert not wanted - offered, f"{module.name} calls what the library does not have"
         text = dynamic(module)
-        assert re.search(r"NEEDED.*\[libiommufd_fast\.so\]", text), module.name
+        assert not wanted or re.search(r"NEEDED.*\[libiommufd_fast\.so\]", text), module.name
         assert re.search(r"R(UN)?PATH.*\$ORIGIN/\.\.", text), module.name
         extra = {name for name in symbols(module, "-D") if not name.startswith(("PyInit_", "__pyx_module_is_main_"))}
-        assert not extra, module.name
+        assert not extra, f"{module.name} has a copy of its own of {extra}"
+
+
+def test_the_library_knows_its_name():
     assert re.search(r"SONAME.*\[libiommufd_fast\.so\]", dynamic(LIBRARY))
     assert re.search(r"SONAME.*\[libiommufd_fast\.so\.0\]", dynamic(release_core() / "libiommufd_fast.so"))
 
