@@ -20,7 +20,7 @@ static void plant(struct iof_index *ix, struct iofi_leaf *leaf)
 	iofi_leaf_pad(leaf);
 	ix->root = &leaf->node;
 	ix->cursor = ix->end = leaf;
-	ix->cursor_pos = IOFI_NOWHERE;
+	ix->run = IOFI_NOWHERE;
 }
 
 int iof_index_create(struct iof_alloc *a, struct iof_index **out)
@@ -74,9 +74,13 @@ static void put_entry(struct iof_index *ix, struct iofi_leaf *leaf, unsigned pos
 	leaf->node.count++;
 	ix->count++;
 	ix->cursor = leaf;
-	ix->cursor_pos = pos;
-	if (pos + 1 < leaf->node.count)
+	ix->run = pos;
+	ix->guess = pos + 1;
+	if (pos + 1 < leaf->node.count) {
+		if (ix->hit.start == r.start)
+			iofi_bound_note(ix, leaf, (struct iof_range){ hole, leaf->start[pos + 1] - 1 }, r);
 		return;
+	}
 	/* The hole in front of a leaf's new last entry was owned by the next leaf (or was the tail of the space). */
 	if (leaf->next)
 		leaf->next->hole = r.last + 1;
@@ -87,9 +91,11 @@ static void put_entry(struct iof_index *ix, struct iofi_leaf *leaf, unsigned pos
 int iof_index_insert(struct iof_index *ix, struct iof_range r, uint64_t value)
 {
 	struct iofi_leaf *leaf = iofi_leaf_of(ix, r.start);
-	unsigned pos = iofi_leaf_pos(leaf, r.start);
+	unsigned pos = ix->guess;
 	int rc;
 
+	if (leaf != ix->cursor || !iofi_leaf_pos_is(leaf, r.start, pos))
+		pos = iofi_leaf_pos(leaf, r.start);
 	if (iof_unlikely(r.start > r.last))
 		return -EINVAL;
 	if (meets(leaf, pos, r))
@@ -108,6 +114,11 @@ static struct iofi_leaf *entry_at(const struct iof_index *ix, uint64_t start, un
 {
 	struct iofi_leaf *leaf = iofi_leaf_of(ix, start);
 
+	if (leaf == ix->cursor && ix->guess < leaf->node.count && leaf->start[ix->guess] == start) {
+		*pos = ix->guess;
+		return leaf;
+	}
+	iofi_leaf_prefetch(leaf);
 	*pos = iofi_leaf_rank(leaf, start);
 	return *pos < leaf->node.count && leaf->start[*pos] == start ? leaf : NULL;
 }
@@ -120,13 +131,17 @@ bool iof_index_remove(struct iof_index *ix, uint64_t start)
 
 	if (!leaf)
 		return false;
+	if (ix->pending.leaf && ix->pending.start != start)
+		iofi_bound_settle(ix);
+	ix->pending.leaf = NULL;
 	hole = iofi_hole_start(leaf, pos);
 	leaf->node.count--;
 	iofi_leaf_move(leaf, pos, leaf, pos + 1, leaf->node.count - pos);
 	leaf->start[leaf->node.count] = UINT64_MAX;
 	ix->count--;
 	ix->cursor = leaf;
-	ix->cursor_pos = IOFI_NOWHERE;
+	ix->run = IOFI_NOWHERE;
+	ix->guess = pos;
 	owner = pos < leaf->node.count ? leaf : leaf->next;
 	if (owner) {
 		if (owner != leaf)

@@ -171,7 +171,7 @@ static void leaf_halve(struct iof_index *ix, struct iofi_leaf *leaf, unsigned at
 
 int iofi_split(struct iof_index *ix, struct iofi_leaf **leaf, unsigned *pos, uint64_t x)
 {
-	bool run = ix->cursor == *leaf && *pos - ix->cursor_pos <= 1;
+	bool run = ix->cursor == *leaf && *pos - ix->run <= 1;
 	unsigned at = run ? *pos : IOFI_FAN / 2;
 	struct iofi_leaf *left = *leaf;
 	struct spare sp;
@@ -179,6 +179,7 @@ int iofi_split(struct iof_index *ix, struct iofi_leaf **leaf, unsigned *pos, uin
 
 	if (rc)
 		return rc;
+	ix->pending.leaf = NULL;
 	leaf_halve(ix, left, at, sp.leaf, x);
 	graft(ix, &sp, &left->node, &sp.leaf->node, sp.leaf->low);
 	if (*pos > at || at == IOFI_FAN) {

@@ -6,6 +6,9 @@
  * node where nothing grows. Whoever makes a hole smaller leaves them. A search that was sent into a subtree by a bound and
  * comes back with nothing computes that bound anew. Each such disappointment is paid for by the insertion that caused it, so
  * a search is O(log n) amortised, and holes that are large enough but wrongly aligned are never looked at twice.
+ *
+ * One such bound is put right early: an insertion that uses up the hole which a search has just found leaves a note. The next
+ * removal settles it while the nodes are still in the cache, unless it gives that very range back, which makes the bound true again.
  */
 #include "iova/node.h"
 
@@ -15,11 +18,18 @@ struct query {
 	uint64_t align;
 	uint64_t or_bits;
 	unsigned class;
-	uint64_t start; /* out */
 	uint64_t visited;
+	uint64_t start; /* out, from here on */
+	struct iofi_leaf *leaf;
+	unsigned pos;
 };
 
 enum verdict { GO_ON, FOUND, PAST };
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
 
 static uint64_t capacity(uint64_t start, uint64_t last, unsigned class)
 {
@@ -30,13 +40,11 @@ static uint64_t capacity(uint64_t start, uint64_t last, unsigned class)
 
 uint64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class)
 {
-	uint64_t hole = leaf->hole, best = 0, c;
+	uint64_t hole = leaf->hole, best = 0;
 
 	for (unsigned i = 0; i < leaf->node.count; i++) {
-		if (leaf->start[i] != hole) {
-			c = capacity(hole, leaf->start[i] - 1, class);
-			best = c > best ? c : best;
-		}
+		if (leaf->start[i] != hole)
+			best = larger(best, capacity(hole, leaf->start[i] - 1, class));
 		hole = leaf->tail[i].last + 1;
 	}
 	return best;
@@ -44,11 +52,14 @@ uint64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class)
 
 uint64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class)
 {
-	uint64_t best = 0;
+	const uint64_t *b = in->bound[class];
+	uint64_t best[4] = { b[0], b[1], b[2], b[3] };
 
-	for (unsigned i = 0; i < IOFI_FAN; i++)
-		best = in->bound[class][i] > best ? in->bound[class][i] : best;
-	return best;
+	/* Four chains: one would wait for itself thirty-two times. */
+	for (unsigned i = 4; i < IOFI_FAN; i += 4)
+		for (unsigned k = 0; k < 4; k++)
+			best[k] = larger(best[k], b[i + k]);
+	return larger(larger(best[0], best[1]), larger(best[2], best[3]));
 }
 
 static uint64_t held(const struct iofi_node *n, bool leaf, unsigned class)
@@ -87,6 +98,34 @@ void iofi_bound_raise(const struct iofi_leaf *leaf, uint64_t start, uint64_t las
 	}
 }
 
+void iofi_bound_note(struct iof_index *ix, const struct iofi_leaf *leaf, struct iof_range hole, struct iof_range r)
+{
+	unsigned class = ix->hit.class;
+
+	if (hole.start < r.start && capacity(hole.start, r.start - 1, class) >= ix->hit.need)
+		return;
+	if (hole.last > r.last && capacity(r.last + 1, hole.last, class) >= ix->hit.need)
+		return;
+	ix->pending.leaf = leaf;
+	ix->pending.start = r.start;
+	ix->pending.class = class;
+}
+
+void iofi_bound_settle(struct iof_index *ix)
+{
+	const struct iofi_leaf *leaf = ix->pending.leaf;
+	unsigned class = ix->pending.class, i;
+	uint64_t b = iofi_leaf_capacity(leaf, class);
+
+	for (struct iofi_inner *in = leaf->node.parent; in; in = in->node.parent) {
+		i = iofi_slot(in, leaf->low);
+		if (in->bound[class][i] <= b)
+			return;
+		in->bound[class][i] = b;
+		b = iofi_inner_bound(in, class);
+	}
+}
+
 /* Does [start, last], clipped to the window, take the query? (behaviour.md 3.6bis, step 6) */
 static bool fits(struct query *q, uint64_t start, uint64_t last)
 {
@@ -105,7 +144,7 @@ static bool fits(struct query *q, uint64_t start, uint64_t last)
 	return true;
 }
 
-static enum verdict search_leaf(struct query *q, const struct iofi_leaf *leaf, bool edge)
+static enum verdict search_leaf(struct query *q, struct iofi_leaf *leaf, bool edge)
 {
 	unsigned i = edge ? iofi_leaf_rank(leaf, q->window.start) : 0;
 	uint64_t hole = iofi_hole_start(leaf, i);
@@ -115,8 +154,11 @@ static enum verdict search_leaf(struct query *q, const struct iofi_leaf *leaf, b
 		if (leaf->start[i] != hole) {
 			if (hole > q->window.last)
 				return PAST;
-			if (fits(q, hole, leaf->start[i] - 1))
+			if (fits(q, hole, leaf->start[i] - 1)) {
+				q->leaf = leaf;
+				q->pos = i;
 				return FOUND;
+			}
 		}
 		hole = leaf->tail[i].last + 1;
 	}
@@ -146,11 +188,13 @@ static enum verdict search_inner(struct query *q, struct iofi_inner *in, unsigne
 /* The hole after the last entry. */
 static bool search_tail(struct query *q, const struct iof_index *ix)
 {
-	const struct iofi_leaf *end = ix->end;
+	struct iofi_leaf *end = ix->end;
 	uint64_t start = iofi_hole_start(end, end->node.count);
 
 	if (ix->count && !start)
 		return false; /* the last entry ends at 2^64-1 */
+	q->leaf = end;
+	q->pos = end->node.count;
 	return start <= q->window.last && fits(q, start, UINT64_MAX);
 }
 
@@ -180,6 +224,13 @@ bool iof_index_hole(struct iof_index *ix, struct iof_range window, uint64_t leng
 	ix->visited += q.visited;
 	if (v != FOUND && (v == PAST || !search_tail(&q, ix)))
 		return false;
-	*start = q.start;
+	*start = ix->hit.start = q.start;
+	ix->hit.need = q.need;
+	ix->hit.class = q.class;
+	if (ix->cursor != q.leaf) {
+		ix->cursor = q.leaf;
+		ix->run = IOFI_NOWHERE;
+	}
+	ix->guess = q.pos;
 	return true;
 }

@@ -67,12 +67,22 @@ _Static_assert(sizeof(struct iofi_inner) == 57 * IOF_CACHELINE, "an inner node i
 struct iof_index {
 	struct iof_alloc *alloc;
 	struct iofi_node *root;
-	struct iofi_leaf *cursor; /* the leaf of the last change; never NULL */
-	struct iofi_leaf *end; /* the rightmost leaf */
 	uint64_t count;
 	uint64_t visited; /* nodes that searches for holes have looked into */
 	uint32_t height; /* inner levels above the leaves */
-	uint32_t cursor_pos; /* where the last insertion went in `cursor`; IOFI_NOWHERE after anything else */
+	struct iofi_leaf *end; /* the rightmost leaf */
+	struct iofi_leaf *cursor; /* the leaf of the last change or of the last hole found; never NULL */
+	uint32_t guess; /* where in `cursor` the next insertion may well go */
+	uint32_t run; /* where the last insertion went in `cursor`; IOFI_NOWHERE after a removal */
+	struct {
+		uint64_t start, need; /* what the last search found, and for what span */
+		uint32_t class;
+	} hit;
+	struct {
+		const struct iofi_leaf *leaf; /* NULL: nothing pending */
+		uint64_t start;
+		uint32_t class;
+	} pending; /* index_hole.c: a bound that the last insertion made too high */
 	struct iof_slab leaves;
 	struct iof_slab inners;
 };
@@ -114,6 +124,13 @@ static inline unsigned iofi_leaf_pos(const struct iofi_leaf *leaf, uint64_t x)
 	return leaf->node.count ? i + (leaf->start[i] <= x) : 0;
 }
 
+/* Is i that number? */
+static inline bool iofi_leaf_pos_is(const struct iofi_leaf *leaf, uint64_t x, unsigned i)
+{
+	return i <= leaf->node.count && (i == leaf->node.count || leaf->start[i] > x) &&
+	       (!i || leaf->start[i - 1] <= x);
+}
+
 static inline struct iofi_leaf *iofi_as_leaf(const struct iofi_node *n)
 {
 	return (struct iofi_leaf *)iof_container_of(n, struct iofi_leaf, node);
@@ -134,6 +151,13 @@ static inline struct iofi_leaf *iofi_leaf_of(const struct iof_index *ix, uint64_
 	for (unsigned h = ix->height; h; h--)
 		n = iofi_as_inner(n)->child[iofi_slot(iofi_as_inner(n), x)];
 	return iofi_as_leaf(n);
+}
+
+/* Asks for a whole leaf: a change shifts entries and looks for holes, and would otherwise wait for one line after the other. */
+static inline void iofi_leaf_prefetch(const struct iofi_leaf *leaf)
+{
+	for (unsigned i = 0; i < sizeof(*leaf); i += IOF_CACHELINE)
+		__builtin_prefetch((const char *)leaf + i);
 }
 
 /* Where the hole before entry i begins (it may be empty). i = count: the hole after the leaf's last entry. */
@@ -162,6 +186,9 @@ uint64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class);
 void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf);
 /* A hole [start, last] is now owned by an entry of the leaf. */
 void iofi_bound_raise(const struct iofi_leaf *leaf, uint64_t start, uint64_t last);
+/* The hole [start, last] has just been taken, but for what is left before and behind r; it belongs to an entry of the leaf. */
+void iofi_bound_note(struct iof_index *ix, const struct iofi_leaf *leaf, struct iof_range hole, struct iof_range r);
+void iofi_bound_settle(struct iof_index *ix);
 
 /* index_grow.c */
 /* Makes room for x, whose position is *pos in *leaf; both may move. 0, -ENOMEM. */
