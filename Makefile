@@ -78,13 +78,13 @@ benchmark: build
 	@$(PY) -m pytest benchmarks --benchmark-only $(ARGS)
 
 benchmark-c:
-	@$(MAKE) -C csrc OUT=$(CURDIR)/build/benchmark-c FROM=$(CURDIR)/benchmarks/c programs
+	@$(MAKE) -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/benchmark-c FROM=$(CURDIR)/benchmarks/c programs
 	@for program in benchmarks/c/bench_*.c; do \
 		name=$$(basename $$program .c); echo "== $$name"; build/benchmark-c/bin/$$name $(ARGS) || exit 1; done
 
 golden: build
 	@test -d "$(GOLDEN)" || { echo 'say where the golden tables are: make golden GOLDEN=DIR'; exit 1; }
-	@$(PY) tests/golden.py "$(GOLDEN)"
+	@$(PY) tests/golden "$(GOLDEN)"
 
 nightly: test-build
 	@IOF_NIGHTLY=1 $(PYTEST) --timeout=3600 $(ARGS)

@@ -19,6 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -140,10 +141,12 @@ class BuildExt(build_ext):
             fcntl.flock(lock, fcntl.LOCK_EX)  # two builds at once take turns
             self.make_core()
             super().run()
+            self.prune(Path(self.wanted_lib) / PACKAGE / "_core")
             for source, target in self.placed(Path(self.wanted_lib) / PACKAGE):
                 place(source, target)
             if self.inplace:
                 self.refresh_include(ROOT / PACKAGE / "include")
+                self.prune(ROOT / PACKAGE / "_core")
                 for source, target in self.placed(ROOT / PACKAGE):
                     place(source, target)
 
@@ -167,6 +170,14 @@ class BuildExt(build_ext):
                 relative = relative.relative_to("include")
             pairs.append((header, package / "include" / relative))
         return pairs
+
+    def prune(self, folder: Path) -> None:
+        """A module whose .pyx is gone must not be importable any more."""
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        kept = {ext.name.rpartition(".")[2] + suffix for ext in self.extensions}
+        for path in folder.glob(f"*{suffix}"):
+            if path.name not in kept:
+                path.unlink()
 
     def refresh_include(self, folder: Path) -> None:
         kept = {target for _, target in self.placed(folder.parent)}
