@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Accounts: a short list of records, one per user or process that ever mapped with accounting on. Records are only added, so
- * a pointer to one stays good for the life of the table; the lock covers the list, the counters are atomic.
+ * Accounts: a short list of records, one per user or process that ever mapped with accounting on. Records are only
+ * added, so a pointer to one stays good for the life of the table; the lock covers the list, the counters are atomic.
  *
- * The limit is read when a charge is made and not before, so that a setrlimit() in between counts. It is the limit of the
- * process that asked for the record last: for a user that is its latest mapper, for a process the process itself.
+ * The limit is read when a charge is made and not before, so that a setrlimit() in between counts. It is the limit of
+ * the process that asked for the record last: for a user that is its latest mapper, for a process the process itself.
  */
 #define _GNU_SOURCE
 #include "pages/account.h"
@@ -99,8 +99,8 @@ int iof_account_of_caller(struct iof_accounts *t, enum iof_account_mode mode, st
 }
 
 /*
- * RLIMIT_MEMLOCK of the owner, in pages. When it is gone: -EINVAL for a process account; a user still exists, so there the
- * calling process stands in for it. The same when the owner may not be asked (prlimit wants equal user ids).
+ * RLIMIT_MEMLOCK of the owner, in pages. When it is gone: -EINVAL for a process account; a user still exists, so there
+ * the calling process stands in for it. The same when the owner may not be asked (prlimit wants equal user ids).
  */
 static int account_rlimit(const struct iof_account *acct, uint64_t *pages)
 {

@@ -2,17 +2,18 @@
 /*
  * Page identity: the synthetic address space and the pins in it.
  *
- * The space has 51 bits (the mock table takes no more) and is cut into windows of 2^40 bytes. A window belongs to one stretch,
- * aligned to 2^40, of one object: of a file (device, inode) by offset, or of a process by address. So any offset and any
- * address has a place, alignment up to 1 GiB carries over, and 2047 stretches can be in use at once; window 0 is left out, so
- * that no page has address 0. An object gets a window when one of its pages is first asked for. When all are given out,
- * one without pins changes hands; if there is none, -ENOMEM.
+ * The space has 51 bits (the mock table takes no more) and is cut into windows of 2^40 bytes. A window belongs to one
+ * stretch, aligned to 2^40, of one object: of a file (device, inode) by offset, or of a process by address. So any
+ * offset and any address has a place, alignment up to 1 GiB carries over, and 2047 stretches can be in use at once;
+ * window 0 is left out, so that no page has address 0. An object gets a window when one of its pages is first asked
+ * for. When all are given out, one without pins changes hands; if there is none, -ENOMEM.
  *
- * A process is a pid and its start time, so that a reused pid is another process. A file is known by its inode number only: if it is
- * deleted while pinned (policy trust does not keep it) and the number is used again, the new file is taken for it.
+ * A process is a pid and its start time, so that a reused pid is another process. A file is known by its inode number
+ * only: if it is deleted while pinned (policy trust does not keep it) and the number is used again, the new file is
+ * taken for it.
  *
- * Pin counts are one run map over the pages of the whole space. Each window also knows the sum of its counts. Everything is
- * under one lock.
+ * Pin counts are one run map over the pages of the whole space. Each window also knows the sum of its counts.
+ * Everything is under one lock.
  */
 #include "pages/identity.h"
 
@@ -106,8 +107,8 @@ static int windows_grow(struct iof_identities *t)
 }
 
 /*
- * A window that nobody needs: a new one, or one that has lost its last pin. The pins of what was looked up since the lock was
- * taken are still to come, so those windows are needed. -ENOMEM.
+ * A window that nobody needs: a new one, or one that has lost its last pin. The pins of what was looked up since the
+ * lock was taken are still to come, so those windows are needed. -ENOMEM.
  */
 static int window_free(struct iof_identities *t, uint32_t *out)
 {
@@ -179,8 +180,8 @@ static int run_at(struct iof_identities *t, const struct iofi_maps *maps, uint64
 }
 
 /* Neighbouring mappings of one object, which differ in permissions say, are one run. */
-int iofi_identity_lookup(struct iof_identities *t, const struct iofi_maps *maps, uint64_t start, uint64_t npages, bool write,
-			 iofi_identity_fn fn, void *ctx)
+int iofi_identity_lookup(struct iof_identities *t, const struct iofi_maps *maps, uint64_t start, uint64_t npages,
+			 bool write, iofi_identity_fn fn, void *ctx)
 {
 	struct iof_identity_run run, whole = { 0, 0 };
 	int rc = 0;
@@ -259,10 +260,10 @@ uint64_t iof_identity_reach(struct iof_identities *t, uint64_t address)
 	struct reach r = { stretch_of(t, address), 0, UINT64_MAX };
 
 	r.position = r.of.index << WINDOW_SHIFT | (address & WINDOW_MASK);
-	if (r.of.kind == OBJECT_PROCESS)
-		return r.of.number == (uint64_t)getpid() && r.of.since == iofi_process_start_time() ? r.position : UINT64_MAX;
 	if (r.of.kind == OBJECT_FILE)
 		iofi_maps_scan(reach_one, &r);
+	else if (r.of.number == (uint64_t)getpid() && r.of.since == iofi_process_start_time())
+		r.address = r.position; /* a kind of 0 has number 0, which is nobody's pid */
 	return r.address;
 }
 
@@ -276,7 +277,9 @@ void iofi_identity_unreserve(struct iof_identities *t, uint64_t nodes)
 	iofi_runmap_unreserve(&t->pins, nodes);
 }
 
-/* Adds to the pin totals of the windows a run lies in: two, when neighbours go on from each other. `sign` is 1 or -1. */
+/*
+ * Adds to the pin totals of the windows a run lies in: two, when neighbours go on from each other. `sign` is 1 or -1.
+ */
 static void windows_count(struct iof_identities *t, struct iof_identity_run run, uint64_t sign)
 {
 	while (run.npages) {

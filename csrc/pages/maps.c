@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading /proc/self/maps: a line is "start-last+1 rwxp offset major:minor inode name". The name can be long and is of no
- * interest, so only the head of each line is collected, whatever the reads cut.
+ * Reading /proc/self/maps: a line is "start-last+1 rwxp offset major:minor inode name". The name can be long and is of
+ * no interest, so only the head of each line is collected, whatever the reads cut.
  */
 #define _GNU_SOURCE
 #include "pages/maps.h"
@@ -16,8 +16,11 @@
 
 static int file_open(const char *path)
 {
-	int saved = errno, fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC), rc = fd < 0 ? -errno : fd;
+	int saved = errno, rc;
 
+	rc = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	if (rc < 0)
+		rc = -errno;
 	errno = saved;
 	return rc;
 }
@@ -75,8 +78,8 @@ static bool parse_line(const char *head, struct iofi_vma *vma)
 		return false;
 	perm = head;
 	head += 5;
-	if (!number(&head, 16, ' ', &vma->offset) || !number(&head, 16, ':', &major) || !number(&head, 16, ' ', &minor) ||
-	    !number(&head, 10, ' ', &vma->inode))
+	if (!number(&head, 16, ' ', &vma->offset) || !number(&head, 16, ':', &major) ||
+	    !number(&head, 16, ' ', &minor) || !number(&head, 10, ' ', &vma->inode))
 		return false;
 	vma->at.last = end - 1;
 	vma->device = (uint32_t)(major << 20 | minor);
@@ -196,7 +199,10 @@ const struct iofi_vma *iofi_maps_at(const struct iofi_maps *maps, uint64_t addre
 	return low < maps->n && maps->vma[low].at.start <= address ? &maps->vma[low] : NULL;
 }
 
-/* Field 22 of /proc/self/stat; the second, the command's name, is in brackets and may itself contain blanks and brackets. */
+/*
+ * Field 22 of /proc/self/stat; the second, the command's name, is in brackets and may itself contain blanks and
+ * brackets.
+ */
 uint64_t iofi_process_start_time(void)
 {
 	char buf[1024];

@@ -2,8 +2,8 @@
 /*
  * What this process has mapped, from /proc/self/maps. Private to this folder.
  *
- * A scan is as good as the kernel's: a mapping that changes while the file is being read may be seen before or after. The scan
- * keeps errno, goes around libc's open() (which may be interposed), and needs no memory.
+ * A scan is as good as the kernel's: a mapping that changes while the file is being read may be seen before or after.
+ * The scan keeps errno, goes around libc's open() (which may be interposed), and needs no memory.
  */
 #ifndef IOF_PAGES_MAPS_H
 #define IOF_PAGES_MAPS_H
@@ -19,7 +19,10 @@ struct iofi_vma {
 	bool readable, writable, shared;
 };
 
-/* Calls fn for each mapping, ascending, until it returns something other than 0, which is then returned. -errno of open or read; -EIO: not understood. */
+/*
+ * Calls fn for each mapping, ascending, until it returns something other than 0, which is then returned. -errno of open
+ * or read; -EIO: not understood.
+ */
 int iofi_maps_scan(int (*fn)(void *ctx, const struct iofi_vma *vma), void *ctx);
 
 /* The mappings that intersect a range, read once; ascending. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The list of synthetic addresses. Naming slots first clears them (which may cut one record in two), then puts the new record
- * in its place; records whose slots and addresses both go on are one record.
+ * The list of synthetic addresses. Naming slots first clears them (which may cut one record in two), then puts the new
+ * record in its place; records whose slots and addresses both go on are one record.
  */
 #include "pages/names.h"
 

@@ -2,7 +2,8 @@
 /*
  * A container's synthetic addresses: which slot has which, as ascending, disjoint records. Private to this folder.
  *
- * Written by building a copy and swapping it in, so that a failure half-way costs nothing. Mostly one record, so an array.
+ * Written by building a copy and swapping it in, so that a failure half-way costs nothing. Mostly one record, so an
+ * array.
  */
 #ifndef IOF_PAGES_NAMES_H
 #define IOF_PAGES_NAMES_H
@@ -28,7 +29,10 @@ void iofi_names_init(struct iofi_names *names, struct iof_alloc *a);
 void iofi_names_fini(struct iofi_names *names);
 int iofi_names_copy(struct iofi_names *to, const struct iofi_names *from); /* to: as after init. -ENOMEM */
 
-/* Runs given to iofi_names_add() name the slots from `slot` on, over whatever they were called before. Its ctx is the list; -ENOMEM. */
+/*
+ * Runs given to iofi_names_add() name the slots from `slot` on, over whatever they were called before. Its ctx is the
+ * list; -ENOMEM.
+ */
 void iofi_names_begin(struct iofi_names *names, uint64_t slot);
 int iofi_names_add(void *ctx, struct iof_identity_run run);
 

@@ -3,16 +3,17 @@
  * Containers: who holds which slots, and what has to happen when a slot gets its first holder or loses its last.
  *
  * A hold is made in this order: reserve the nodes; find the slots nobody holds yet ("fresh"); probe them; learn their
- * synthetic addresses and reserve what pinning those needs; charge them; then, with nothing left that can fail, pin and count.
- * A step that fails undoes the ones before it. When no slot is fresh only the counting is left.
+ * synthetic addresses and reserve what pinning those needs; charge them; then, with nothing left that can fail, pin and
+ * count. A step that fails undoes the ones before it. When no slot is fresh only the counting is left.
  *
- * In `ext`, beside the run map of holds, a container with synthetic addresses keeps `names`: an ascending list of records
- * (slot, npages, address). A record is made when its slots are pinned and stays, unused, after they are released, because
- * taking it out could need memory; the next pin of the slot writes over it, and the list goes with the last hold.
+ * In `ext`, beside the run map of holds, a container with synthetic addresses keeps `names`: an ascending list of
+ * records (slot, npages, address). A record is made when its slots are pinned and stays, unused, after they are
+ * released, because taking it out could need memory; the next pin of the slot writes over it, and the list goes with
+ * the last hold.
  *
- * Invariants while `ext` is there: holds > 0; the map has 2 * holds nodes reserved; `pinned` is the number of slots with a
- * count above 0; with synthetic addresses 2 * (holds + names) nodes are reserved in the identity table, which is enough
- * because what is pinned consists of at most holds + names - 1 pieces (identity_hold.h).
+ * Invariants while `ext` is there: holds > 0; the map has 2 * holds nodes reserved; `pinned` is the number of slots
+ * with a count above 0; with synthetic addresses 2 * (holds + names) nodes are reserved in the identity table, which is
+ * enough because what is pinned consists of at most holds + names - 1 pieces (identity_hold.h).
  */
 #include "pages/pages.h"
 
@@ -100,8 +101,8 @@ static int pin_fresh(const struct iof_pages *p, struct iof_memory *m, uint64_t f
 }
 
 /* Learns the names of fresh slots: `names` becomes a changed copy of the container's. The identity table is locked. */
-static int name_fresh(const struct iof_pages *p, struct iof_memory *m, const struct iofi_maps *maps, struct iof_range slots,
-		      struct iofi_names *names)
+static int name_fresh(const struct iof_pages *p, struct iof_memory *m, const struct iofi_maps *maps,
+		      struct iof_range slots, struct iofi_names *names)
 {
 	struct iof_range run;
 	int rc = iofi_names_copy(names, &p->ext->names);
@@ -114,7 +115,8 @@ static int name_fresh(const struct iof_pages *p, struct iof_memory *m, const str
 	return rc;
 }
 
-static void pin_named(struct iof_pages_ext *ext, struct iof_memory *m, const struct iofi_names *names, struct iof_range slots)
+static void pin_named(struct iof_pages_ext *ext, struct iof_memory *m, const struct iofi_names *names,
+		      struct iof_range slots)
 {
 	struct iof_range run;
 
@@ -123,8 +125,8 @@ static void pin_named(struct iof_pages_ext *ext, struct iof_memory *m, const str
 }
 
 /* Everything that is synthetic about a hold, and the charge, so that a refused charge is undone in here. Commits. */
-static int hold_named_locked(struct iof_pages *p, struct iof_memory *m, const struct iofi_maps *maps, struct iof_range slots,
-			     uint64_t fresh)
+static int hold_named_locked(struct iof_pages *p, struct iof_memory *m, const struct iofi_maps *maps,
+			     struct iof_range slots, uint64_t fresh)
 {
 	struct iof_pages_ext *ext = p->ext;
 	uint64_t had = 2 * (ext->holds + ext->names.n), want;
@@ -169,7 +171,10 @@ static int hold_named(struct iof_pages *p, struct iof_memory *m, struct iof_rang
 	return rc;
 }
 
-/* A hold with no fresh slots: nothing is pinned, but when the other holders go first, what stays pinned has other edges. */
+/*
+ * A hold with no fresh slots: nothing is pinned, but when the other holders go first, what stays pinned has other
+ * edges.
+ */
 static int hold_more(struct iof_memory *m)
 {
 	int rc;
@@ -411,6 +416,19 @@ uint64_t iof_pages_holds(const struct iof_pages *p, uint64_t slot)
 	return n;
 }
 
+uint64_t iof_pages_covered(const struct iof_pages *p, uint64_t first, uint64_t last)
+{
+	struct iof_pages *open = reader_lock(p);
+	uint64_t hole = first, end = last;
+
+	if (open->ext)
+		hole = iofi_runmap_find(&open->ext->map, 0, &hole, &end) ? hole : last + 1;
+	else if (is_held_whole(p))
+		hole = last + 1;
+	iof_lock_drop(&open->lock);
+	return hole - first;
+}
+
 /* Re-derives `pinned` and checks that every pinned slot has a name when it should. */
 static bool ext_is_valid(const struct iof_pages *p, const struct iof_memory *m)
 {
@@ -442,7 +460,8 @@ bool iof_pages_is_valid(const struct iof_pages *p, const struct iof_memory *m)
 	bool plain = p->policy == IOF_HOLD_TRUST && !p->account && m->address_mode == IOF_ADDRESS_VA, ok;
 
 	ok = p->npages && !(p->base & IOF_PAGE_MASK) && p->plain == plain && (state == IOF_PAGES_BUSY) == !!open->ext;
-	ok = ok && (state != IOF_PAGES_WHOLE || m->address_mode == IOF_ADDRESS_VA) && (!open->ext || ext_is_valid(p, m));
+	ok = ok && (state != IOF_PAGES_WHOLE || m->address_mode == IOF_ADDRESS_VA);
+	ok = ok && (!open->ext || ext_is_valid(p, m));
 	iof_lock_drop(&open->lock);
 	return ok;
 }

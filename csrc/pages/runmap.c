@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The run map's edges in a treap: ordered by slot, heap-ordered by a priority drawn when the node goes in. Both changes are
- * a walk down one path (cut a subtree in two, join two subtrees), without recursion and without parent links.
+ * The run map's edges in a treap: ordered by slot, heap-ordered by a priority drawn when the node goes in. Both changes
+ * are a walk down one path (cut a subtree in two, join two subtrees), without recursion and without parent links.
  *
  * Invariant: an edge's count differs from the count before it (0 before the first), and the last edge's count is 0.
  */
@@ -208,7 +208,10 @@ bool iofi_runmap_find(const struct iofi_runmap *map, uint32_t count, uint64_t *f
 	}
 }
 
-/* A subtree's node count, or UINT64_MAX when it breaks order or heap order. The depth is logarithmic, so recursion is fine. */
+/*
+ * A subtree's node count, or UINT64_MAX when it breaks order or heap order. The depth is logarithmic, so recursion is
+ * fine.
+ */
 static uint64_t subtree_size(const struct iofi_edge *e, const struct iofi_edge *low, const struct iofi_edge *high)
 {
 	uint64_t left, right;

@@ -2,13 +2,13 @@
 /*
  * A run map: slot -> count, kept as runs of equal count. Private to this folder.
  *
- * Only the edges are stored: one node wherever the count differs from the slot before, with the count from there on. n intervals
- * have at most 2n ends, so 2n nodes are always enough, and every intermediate step of a change needs no more: both ends of the
- * interval being added or taken away belong to those n. Hence the rule that makes removal infallible: whoever adds an interval
- * first reserves two nodes, and gives two back after it has been removed.
+ * Only the edges are stored: one node wherever the count differs from the slot before, with the count from there on. n
+ * intervals have at most 2n ends, so 2n nodes are always enough, and every intermediate step of a change needs no more:
+ * both ends of the interval being added or taken away belong to those n. Hence the rule that makes removal infallible:
+ * whoever adds an interval first reserves two nodes, and gives two back after it has been removed.
  *
- * Intervals may be removed in other pieces than they were added in, as long as the reservation covers the edges that result, and two
- * more during the change.
+ * Intervals may be removed in other pieces than they were added in, as long as the reservation covers the edges that
+ * result, and two more during the change.
  *
  * Not locked. The edges form a treap: expected O(log runs) for a lookup and for each run a change touches.
  */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of page containers share: a memory, a model of who holds what, and its comparison with the container. */
+/*
+ * What the tests of page containers share: a memory, a model of who holds what, and its comparison with the container.
+ */
 #ifndef IOF_TESTS_PAGES_RIG_H
 #define IOF_TESTS_PAGES_RIG_H
 
@@ -77,8 +79,12 @@ static inline void rig_compare(struct rig *r, const struct iof_pages *p, const s
 	CHECK_EQ(iof_pages_intervals(p), m->n);
 	CHECK_EQ(iof_pages_pinned(p), model_pinned(m));
 	for (uint64_t slot = 0; slot < p->npages; slot++) {
-		uint64_t got, address;
+		uint64_t got, address, end = slot;
 
+		while (end < p->npages && model_count(m, end))
+			end++;
+		CHECK_EQ(iof_pages_covered(p, slot, p->npages - 1), end - slot);
+		CHECK_EQ(iof_pages_covered(p, slot, slot), end != slot);
 		CHECK_EQ(iof_pages_holds(p, slot), model_count(m, slot));
 		if (!model_count(m, slot))
 			continue;

@@ -9,7 +9,8 @@
 
 static void make(struct rig *r, struct iof_pages *p, void *at, uint64_t npages, enum iof_hold_policy policy)
 {
-	CHECK_EQ(iof_pages_init_user(p, &r->memory, (uintptr_t)at, npages << IOF_PAGE_SHIFT, true, policy, r->account), 0);
+	CHECK_EQ(iof_pages_init_user(p, &r->memory, (uintptr_t)at, npages << IOF_PAGE_SHIFT, true, policy,
+				     r->account), 0);
 }
 
 static char *map_anon(uint64_t npages, int prot)
@@ -67,7 +68,10 @@ TEST(sizes)
 	rig_close(&r);
 }
 
-/* Three intervals from a set that covers, overlaps, touches and repeats, taken in each order and released in each order. */
+/*
+ * Three intervals from a set that covers, overlaps, touches and repeats, taken in each order and released in each
+ * order.
+ */
 static void orders(struct rig *r, void *buf)
 {
 	static const uint64_t iv[][2] = { { 0, 7 }, { 0, 3 }, { 4, 7 }, { 2, 5 }, { 0, 7 }, { 3, 3 } };
@@ -183,8 +187,8 @@ TEST(whole_hold_needs_no_memory)
 }
 
 /* Every step of a hold fails once. What was held before is as it was; the retry succeeds. */
-static void sweep(enum iof_hold_policy policy, enum iof_account_mode mode, const uint64_t (*before)[2], unsigned nbefore,
-		  uint64_t first, uint64_t last)
+static void sweep(enum iof_hold_policy policy, enum iof_account_mode mode, const uint64_t (*before)[2],
+		  unsigned nbefore, uint64_t first, uint64_t last)
 {
 	char *buf = map_anon(8, PROT_READ | PROT_WRITE);
 	struct model m = { .n = 0 };
@@ -270,7 +274,8 @@ TEST(probe_wants_memory)
 	CHECK_EQ(munmap(buf + (3 << IOF_PAGE_SHIFT), 1 << IOF_PAGE_SHIFT), 0);
 	CHECK_EQ(mprotect(buf + (5 << IOF_PAGE_SHIFT), 1 << IOF_PAGE_SHIFT, PROT_READ), 0);
 	make(&r, &p, buf, 6, IOF_HOLD_PROBE);
-	CHECK_EQ(iof_pages_init_user(&ro, &r.memory, (uintptr_t)buf, 6 << IOF_PAGE_SHIFT, false, IOF_HOLD_PROBE, r.account), 0);
+	CHECK_EQ(iof_pages_init_user(&ro, &r.memory, (uintptr_t)buf, 6 << IOF_PAGE_SHIFT, false,
+				     IOF_HOLD_PROBE, r.account), 0);
 	CHECK_EQ(iof_pages_hold(&p, &r.memory, 0, 5), -EFAULT);
 	CHECK_EQ(iof_pages_hold(&p, &r.memory, 2, 3), -EFAULT);
 	CHECK_EQ(iof_pages_hold(&p, &r.memory, 5, 5), -EFAULT);
@@ -320,7 +325,9 @@ TEST(limit_is_kept)
 	rig_close(&r);
 }
 
-/* The same rows as behaviour.md A.6, as far as they concern containers: domains, copies and accesses are all intervals. */
+/*
+ * The same rows as behaviour.md A.6, as far as they concern containers: domains, copies and accesses are all intervals.
+ */
 TEST(pin_scenarios)
 {
 	struct rig r;

@@ -58,7 +58,8 @@ static uint64_t name(struct rig *r, const void *at)
 
 static void make(struct rig *r, struct iof_pages *p, const void *at, uint64_t npages)
 {
-	CHECK_EQ(iof_pages_init_user(p, &r->memory, (uintptr_t)at, npages << IOF_PAGE_SHIFT, true, IOF_HOLD_PROBE, r->account), 0);
+	CHECK_EQ(iof_pages_init_user(p, &r->memory, (uintptr_t)at, npages << IOF_PAGE_SHIFT, true,
+				     IOF_HOLD_PROBE, r->account), 0);
 }
 
 static uint64_t pins(struct rig *r, const void *at)
@@ -134,7 +135,8 @@ TEST(different_things_differ)
 }
 
 /* A child's view of the shared anonymous page and of its own copy of a private one; the exit status is a bit mask. */
-static int child_view(struct rig *r, const char *shared, uint64_t shared_name, const char *private, uint64_t private_name)
+static int child_view(struct rig *r, const char *shared, uint64_t shared_name, const char *private,
+		      uint64_t private_name)
 {
 	int wrong = 0;
 
@@ -200,7 +202,8 @@ static char *patchwork(int *fd)
 
 	for (int i = 0; i < 4; i++) {
 		fd[i] = memfd(4);
-		CHECK(mmap(at + i * 8192, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd[i], 4096) == at + i * 8192);
+		CHECK(mmap(at + i * 8192, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd[i], 4096) ==
+		      at + i * 8192);
 	}
 	return at;
 }
@@ -326,8 +329,8 @@ static void sweep(const uint64_t (*before)[2], unsigned nbefore, uint64_t first,
 	int64_t n = 1;
 
 	rig_open(&r, IOF_ADDRESS_SYNTHETIC, IOF_ACCOUNT_USER);
-	for (int i = 0; i < 8; i++)
-		CHECK(name(&r, at + i * 4096) != NONE); /* windows are a cache that failures do not empty: fill it first */
+	for (int i = 0; i < 8; i++) /* windows are a cache that failures do not empty: fill it first */
+		CHECK(name(&r, at + i * 4096) != NONE);
 	make(&r, &p, at, 8);
 	for (unsigned i = 0; i < nbefore; i++) {
 		CHECK_EQ(iof_pages_hold(&p, &r.memory, before[i][0], before[i][1]), 0);
@@ -379,7 +382,7 @@ TEST(reach_finds_a_mapping)
 	third = name(&r, a + 3 * 4096);
 	CHECK_EQ(iof_identity_reach(r.memory.identities, third + 17), (uintptr_t)a + 3 * 4096 + 17);
 	b = map_at(fd, 2 * 4096, 4, PROT_READ | PROT_WRITE, MAP_SHARED);
-	CHECK_EQ(iof_identity_reach(r.memory.identities, third + 17), (uintptr_t)b + 4096 + 17); /* writable is better */
+	CHECK_EQ(iof_identity_reach(r.memory.identities, third + 17), (uintptr_t)b + 4096 + 17); /* writable wins */
 	munmap(b, 4 * 4096);
 	CHECK_EQ(iof_identity_reach(r.memory.identities, third), (uintptr_t)a + 3 * 4096);
 	munmap(a, 8 * 4096);
@@ -427,7 +430,10 @@ TEST(windows_run_out)
 	rig_close(&r);
 }
 
-/* One sparse file in many stretches of 2^40 bytes: every one a window; with all of them pinned the next is refused, undone. */
+/*
+ * One sparse file in many stretches of 2^40 bytes: every one a window; with all of them pinned the next is refused,
+ * undone.
+ */
 TEST(all_windows_pinned)
 {
 	enum { ALL = 2047 };

@@ -39,7 +39,8 @@ static void compare(const struct iofi_runmap *map, const struct model *m)
 }
 
 /* find() names exactly the model's runs of this count, in order. */
-static void compare_find(const struct iofi_runmap *map, const struct model *m, uint32_t count, unsigned from, unsigned to)
+static void compare_find(const struct iofi_runmap *map, const struct model *m, uint32_t count, unsigned from,
+			 unsigned to)
 {
 	uint64_t first = from, last = to;
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* needs: tsan */
-/* Many threads on the same containers: whole holds (the swap without a lock) and partial ones (the slow way) at once. */
+/*
+ * Many threads on the same containers: whole holds (the swap without a lock) and partial ones (the slow way) at once.
+ */
 #include <pthread.h>
 #include <sys/mman.h>
 
@@ -78,7 +80,8 @@ TEST(one_container)
 	struct iof_pages p;
 
 	rig_open(&r, IOF_ADDRESS_VA, IOF_ACCOUNT_NONE);
-	CHECK_EQ(iof_pages_init_user(&p, &r.memory, 0x10000, SLOTS << IOF_PAGE_SHIFT, true, IOF_HOLD_TRUST, NULL), 0);
+	CHECK_EQ(iof_pages_init_user(&p, &r.memory, 0x10000, SLOTS << IOF_PAGE_SHIFT, true,
+				     IOF_HOLD_TRUST, NULL), 0);
 	together(&r, &p, 20000, false);
 	rig_close(&r);
 }
@@ -91,7 +94,8 @@ TEST(one_container_charged)
 
 	rig_open(&r, IOF_ADDRESS_VA, IOF_ACCOUNT_USER);
 	iof_account_set_limit(r.account, SLOTS - 4);
-	CHECK_EQ(iof_pages_init_user(&p, &r.memory, 0x10000, SLOTS << IOF_PAGE_SHIFT, true, IOF_HOLD_TRUST, r.account), 0);
+	CHECK_EQ(iof_pages_init_user(&p, &r.memory, 0x10000, SLOTS << IOF_PAGE_SHIFT, true,
+				     IOF_HOLD_TRUST, r.account), 0);
 	together(&r, &p, 5000, true);
 	rig_close(&r);
 }
@@ -104,7 +108,8 @@ TEST(one_container_synthetic)
 
 	CHECK(at != MAP_FAILED);
 	rig_open(&r, IOF_ADDRESS_SYNTHETIC, IOF_ACCOUNT_USER);
-	CHECK_EQ(iof_pages_init_user(&p, &r.memory, (uintptr_t)at, SLOTS << IOF_PAGE_SHIFT, true, IOF_HOLD_PROBE, r.account), 0);
+	CHECK_EQ(iof_pages_init_user(&p, &r.memory, (uintptr_t)at, SLOTS << IOF_PAGE_SHIFT, true,
+				     IOF_HOLD_PROBE, r.account), 0);
 	together(&r, &p, 150, false);
 	CHECK(iof_identities_is_valid(r.memory.identities));
 	munmap(at, SLOTS << IOF_PAGE_SHIFT);
@@ -121,7 +126,8 @@ TEST(accounts_from_threads)
 
 	rig_open(&r, IOF_ADDRESS_VA, IOF_ACCOUNT_PROCESS);
 	for (int i = 0; i < THREADS; i++) {
-		CHECK_EQ(iof_pages_init_user(&p[i], &r.memory, 0x10000, SLOTS << IOF_PAGE_SHIFT, true, IOF_HOLD_TRUST, r.account), 0);
+		CHECK_EQ(iof_pages_init_user(&p[i], &r.memory, 0x10000, SLOTS << IOF_PAGE_SHIFT, true,
+				     IOF_HOLD_TRUST, r.account), 0);
 		job[i] = (struct job){ &r, &p[i], (uint64_t)i + 5, 5000, 0, 0 };
 		CHECK_EQ(pthread_create(&thread[i], NULL, work, &job[i]), 0);
 	}
