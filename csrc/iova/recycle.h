@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * recycle: the placement for speed. Sizes are rounded up to size classes (powers of two from `granule` up to 2^21 and what `granule` allows);
- * each class keeps magazines of free addresses carved from windows, and a window is a naturally aligned stretch taken first_fit
- * from the space below. Larger sizes go straight to the space. take and give of a class are a pop and a push.
+ * recycle: the placement for speed. Sizes are rounded up to size classes (powers of two from `granule`, at least 4096, up to 2^21). A class owns windows: aligned
+ * stretches of 2 MiB taken first_fit from the space below, each cut into slots of the class's size with one bit per slot, free or
+ * taken. The free bits of a window are its magazine: take clears the lowest one, give sets it again; neither looks at the space.
  *
- * give() refuses what was not taken (-ENOENT) and what is given twice (-EINVAL): each window has a bit per slot.
- * A window whose slots are all free goes back to the space when the space would otherwise be full (-ENOSPC path), or by trim().
+ * give() refuses what was not taken (-ENOENT) and what is given twice (-EINVAL). Sizes above 2^21 go straight to the space, and
+ * so does a class for which no window is to be had any more while a single slot is. Windows whose slots are all free stay
+ * for the next take; they go back to the space when it is full (before -ENOSPC) or by trim().
+ *
+ * The space may hold areas of the caller's too; the values of recycle's own areas are addresses of its own memory.
  *
  * Not locked.
  */
@@ -14,15 +17,27 @@
 
 #include "iova/space.h"
 
+#define IOF_RECYCLE_WINDOW_SHIFT 21u
+
 struct iof_recycle;
 
 /* Over `s`, which stays the caller's; granule: power of two. 0, -EINVAL, -ENOMEM. */
 int iof_recycle_create(struct iof_alloc *a, struct iof_space *s, uint64_t granule, struct iof_recycle **out);
-void iof_recycle_destroy(struct iof_recycle *r); /* gives every window back to the space */
+void iof_recycle_destroy(struct iof_recycle *r); /* gives everything it took back to the space */
 
-/* 0, -EINVAL (length 0), -EOVERFLOW, -ENOSPC, -ENOMEM. The result is aligned to the size class. */
+/* 0, -EINVAL (length 0), -EOVERFLOW, -ENOSPC, -ENOMEM. The result is aligned to the size class, at most 2 MiB. */
 int iof_recycle_take(struct iof_recycle *r, uint64_t length, uint64_t *iova);
+
+/* 0; -ENOENT: nothing of that class was ever taken there; -EINVAL: it is free already, or length 0. Needs no memory. */
 int iof_recycle_give(struct iof_recycle *r, uint64_t iova, uint64_t length);
+
+/* How many bytes take(length) sets aside: the class, or whole granules above it. 0: too long. */
+uint64_t iof_recycle_size(const struct iof_recycle *r, uint64_t length);
+
+/* The range that was taken at or around `at`. False: none. */
+bool iof_recycle_find(const struct iof_recycle *r, uint64_t at, struct iof_range *out);
+
+uint64_t iof_recycle_taken(const struct iof_recycle *r); /* how many are out */
 void iof_recycle_trim(struct iof_recycle *r);
 bool iof_recycle_is_valid(const struct iof_recycle *r);
 
