@@ -2,9 +2,9 @@
 /*
  * The heap allocator, the accounting around every allocator, and the injector of failures.
  *
- * The injector is one counter. A step takes one from it by compare-and-swap, so each value is taken by one thread only, and
- * the thread that takes the last one fails. Threads that race with arming may pass unseen; once armed, the n-th step fails
- * and no other.
+ * The injector is one counter. A step takes one from it by compare-and-swap, so each value is taken by one thread only,
+ * and the thread that takes the last one fails. Threads that race with arming may pass unseen; once armed, the n-th
+ * step fails and no other.
  */
 #include "util/alloc.h"
 

@@ -2,10 +2,11 @@
 /*
  * Where engine memory comes from.
  *
- * An allocator is handed in when a machine is made; nothing in csrc/ calls malloc by itself. There are two: the heap, and
- * the arena (arena.h), a shared mapping that parent and child keep in common after fork. Both can be told to fail at the
- * n-th call, which is how every error path is walked by the tests: iof_alloc_may_fail() is the one injection point, asked by
- * iof_mem_get(), by slabs, and by whoever has another step that a real system could refuse (a pin, say).
+ * An allocator is handed in when a machine is made; nothing in csrc/ calls malloc by itself. There are two: the heap,
+ * and the arena (arena.h), a shared mapping that parent and child keep in common after fork. Both can be told to fail
+ * at the n-th call, which is how every error path is walked by the tests: iof_alloc_may_fail() is the one injection
+ * point, asked by iof_mem_get(), by slabs, and by whoever has another step that a real system could refuse (a pin,
+ * say).
  *
  * Thread-safety: all functions here may be called from any thread.
  */

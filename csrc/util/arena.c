@@ -2,20 +2,21 @@
 /*
  * The arena: one shared mapping cut into page runs, and page runs cut into small blocks.
  *
- * Layout: the header, the page records (one for every page), then the pages that are given out. The records of a run's first
- * and last page describe the run, so a freed run finds both neighbours in constant time and merges; free pages themselves are
- * never read or written. Free runs hang in bins by the logarithm of their length.
+ * Layout: the header, the page records (one for every page), then the pages that are given out. The records of a run's
+ * first and last page describe the run, so a freed run finds both neighbours in constant time and merges; free pages
+ * themselves are never read or written. Free runs hang in bins by the logarithm of their length.
  *
- * A small block belongs to a class (16, 32, 48, 64, 96, 128, 192 ... 65536). Each class carves a chunk, a run that it got
- * from below, in address order; freed blocks go to the class's free list, linked through their first word. Chunks stay with
- * their class. A block of class c is aligned to the largest power of two that divides c, up to a page; whoever wants more
- * gets a page run of his own.
+ * A small block belongs to a class (16, 32, 48, 64, 96, 128, 192 ... 65536). Each class carves a chunk, a run that it
+ * got from below, in address order; freed blocks go to the class's free list, linked through their first word. Chunks
+ * stay with their class. A block of class c is aligned to the largest power of two that divides c, up to a page;
+ * whoever wants more gets a page run of his own.
  *
  * Dangerous words: `page` is an index into the records (0 is the first page that can be given out and a real page, so
  * NO_PAGE ends lists); `length` counts pages.
  *
- * One lock covers everything here but the iof_alloc counters, which are atomic. A process that dies with the lock held inside
- * a change of the free runs may leave runs lost or torn; the free lists of small blocks are updated by single stores.
+ * One lock covers everything here but the iof_alloc counters, which are atomic. A process that dies with the lock held
+ * inside a change of the free runs may leave runs lost or torn; the free lists of small blocks are updated by single
+ * stores.
  */
 #define _GNU_SOURCE /* memfd_create */
 #include "util/arena.h"
@@ -163,7 +164,8 @@ static void bin_del(struct iof_arena *a, uint32_t first)
 /* Where an aligned run of `length` would start in the free run at `first`; NO_PAGE when it does not fit. */
 static uint32_t run_fit(const struct iof_arena *a, uint32_t first, uint32_t length, uint64_t align)
 {
-	uint64_t from = (uintptr_t)a->base + ((uint64_t)first << IOF_PAGE_SHIFT), at = (from + align - 1) & ~(align - 1);
+	uint64_t from = (uintptr_t)a->base + ((uint64_t)first << IOF_PAGE_SHIFT);
+	uint64_t at = (from + align - 1) & ~(align - 1);
 	uint64_t skip = (at - from) >> IOF_PAGE_SHIFT;
 
 	return skip + length <= a->page[first].length ? first + (uint32_t)skip : NO_PAGE;
@@ -306,7 +308,7 @@ static void arena_put(struct iof_alloc *alloc, void *p, size_t size)
 
 /* ---- the whole ---- */
 
-/* The memory object has no name and no descriptor once it is mapped; the seals keep anybody from shrinking it under us. */
+/* The memory object has no name and no descriptor once it is mapped; the seals keep its size. */
 static int map_whole(size_t size, void **out)
 {
 	int fd = memfd_create("iommufd_fast arena", MFD_CLOEXEC | MFD_ALLOW_SEALING), rc = 0;
@@ -325,9 +327,10 @@ static int map_whole(size_t size, void **out)
 
 static void lay_out(struct iof_arena *a, uint64_t mapped)
 {
-	uint64_t header = (sizeof(*a) + IOF_PAGE_MASK) & ~IOF_PAGE_MASK, all = (mapped - header) >> IOF_PAGE_SHIFT, records;
+	uint64_t header = (sizeof(*a) + IOF_PAGE_MASK) & ~IOF_PAGE_MASK;
+	uint64_t all = (mapped - header) >> IOF_PAGE_SHIFT;
+	uint64_t records = (all * sizeof(struct page) + IOF_PAGE_MASK) >> IOF_PAGE_SHIFT;
 
-	records = (all * sizeof(struct page) + IOF_PAGE_MASK) >> IOF_PAGE_SHIFT;
 	a->mapped = mapped;
 	a->page = (struct page *)((char *)a + header);
 	a->base = (char *)a + header + (records << IOF_PAGE_SHIFT);
@@ -385,7 +388,7 @@ static bool chunk_is_valid(const struct iof_arena *a, uint32_t first)
 	return true;
 }
 
-/* Every page is in one run, both ends of a run agree, and no two free runs touch. Counts what the lists must account for. */
+/* Every page is in one run, both ends of a run agree, no two free runs touch. Counts what the lists must account for. */
 static bool runs_are_valid(const struct iof_arena *a, uint64_t *free_runs, uint64_t *large, uint64_t carved[CLASSES])
 {
 	bool was_free = false;

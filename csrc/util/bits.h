@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The CPU page: the granule of pinning and accounting. The engine takes 4 KiB; other page sizes are refused at start-up. */
+/* The CPU page: the granule of pinning and accounting. Only 4 KiB; other page sizes are refused at start-up. */
 #define IOF_PAGE_SHIFT 12
 #define IOF_PAGE_SIZE (UINT64_C(1) << IOF_PAGE_SHIFT)
 #define IOF_PAGE_MASK (IOF_PAGE_SIZE - 1)

@@ -2,15 +2,16 @@
 /*
  * The guarded calls, and the handler behind them.
  *
- * A fault counts as ours when the kernel raised it (si_code > 0; a SIGSEGV that somebody sent is not a fault) and the program
- * counter stands in the assembly. The address is not looked at: for a non-canonical one the kernel reports 0.
+ * A fault counts as ours when the kernel raised it (si_code > 0; a SIGSEGV that somebody sent is not a fault) and the
+ * program counter stands in the assembly. The address is not looked at: for a non-canonical one the kernel reports 0.
  *
- * Everything else goes to the handler that was there before, under the mask and flags that it was installed with. The kernel
- * puts the mask back when we return. A default action is reached by installing it and returning into the same fault.
+ * Everything else goes to the handler that was there before, under the mask and flags that it was installed with. The
+ * kernel puts the mask back when we return. A default action is reached by installing it and returning into the same
+ * fault.
  *
- * A thread that has SIGSEGV or SIGBUS blocked is killed by the kernel at a fault before any handler could run; threads that
- * use guard must not block them. Somebody who installs a handler on top of ours later sees our faults first and has to pass
- * them on; who does not want that, asks for IOF_GUARD_SYSCALL.
+ * A thread that has SIGSEGV or SIGBUS blocked is killed by the kernel at a fault before any handler could run; threads
+ * that use guard must not block them. Somebody who installs a handler on top of ours later sees our faults first and
+ * has to pass them on; who does not want that, asks for IOF_GUARD_SYSCALL.
  */
 #define _GNU_SOURCE /* REG_RIP */
 #include "util/guard.h"

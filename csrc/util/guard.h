@@ -2,17 +2,18 @@
 /*
  * guard: touching memory that may not be there.
  *
- * ioctl structs, pointers inside them and every byte a soft device reads or writes belong to somebody else, who may have
- * unmapped or truncated them. These functions copy to and from such memory and report -EFAULT instead of dying. The copy
- * loops are a few instructions of assembly whose addresses are known; a SIGSEGV or SIGBUS handler that finds the program
- * counter inside one of them sends it to that loop's fix-up. Every other signal goes to the handler that was there before.
+ * ioctl structs, pointers inside them and every byte a soft device reads or writes belong to somebody else, who may
+ * have unmapped or truncated them. These functions copy to and from such memory and report -EFAULT instead of dying.
+ * The copy loops are a few instructions of assembly whose addresses are known; a SIGSEGV or SIGBUS handler that finds
+ * the program counter inside one of them sends it to that loop's fix-up. Every other signal goes to the handler that
+ * was there before.
  *
- * The handler is installed on first use. It is the only process-wide state in csrc/, because a signal's disposition is the
- * process's. A host that forbids handlers asks for IOF_GUARD_SYSCALL: the kernel then copies (process_vm_readv, about
- * 1 us a call).
+ * The handler is installed on first use. It is the only process-wide state in csrc/, because a signal's disposition is
+ * the process's. A host that forbids handlers asks for IOF_GUARD_SYSCALL: the kernel then copies (process_vm_readv,
+ * about 1 us a call).
  *
- * Threads that use guard must not block SIGSEGV or SIGBUS: the kernel kills a thread that faults with them blocked. A handler
- * installed later on top of ours has to pass faults on.
+ * Threads that use guard must not block SIGSEGV or SIGBUS: the kernel kills a thread that faults with them blocked. A
+ * handler installed later on top of ours has to pass faults on.
  *
  * Thread-safety: any thread. Async-signal-safety: not claimed.
  */
@@ -32,14 +33,15 @@ enum iof_guard_mode {
 int iof_guard_setup(enum iof_guard_mode mode);
 
 /*
- * Puts the previous handlers back if ours are still the installed ones; -EBUSY (nothing changed) when someone chained on top.
- * The next use installs them anew. For tests and unloading; no guarded call may be under way.
+ * Puts the previous handlers back if ours are still the installed ones; -EBUSY (nothing changed) when someone chained
+ * on top. The next use installs them anew. For tests and unloading; no guarded call may be under way.
  */
 int iof_guard_teardown(void);
 
 /*
- * 0 or -EFAULT. On a fault a leading part may have been copied. `from` and `to` are addresses in this process; a range that
- * passes or reaches 2^64-1 is a fault, n = 0 never is. Naturally aligned 1, 2, 4 and 8 bytes are one access each (not so under IOF_GUARD_SYSCALL).
+ * 0 or -EFAULT. On a fault a leading part may have been copied. `from` and `to` are addresses in this process; a range
+ * that passes or reaches 2^64-1 is a fault, n = 0 never is. Naturally aligned 1, 2, 4 and 8 bytes are one access each
+ * (not so under IOF_GUARD_SYSCALL).
  */
 int iof_copy_in(void *to, uint64_t from, size_t n);
 int iof_copy_out(uint64_t to, const void *from, size_t n);

@@ -2,8 +2,8 @@
 /*
  * The guarded loops for arm64, AAPCS64. Included by guard.c alone; contracts in guard_priv.h.
  *
- * Rules for this file: between iofi_guard_begin and iofi_guard_end nothing touches the stack or the link register before
- * `ret`, so a fault may be sent to a fix-up that only returns. Bytes are written once each and in rising order.
+ * Rules for this file: between iofi_guard_begin and iofi_guard_end nothing touches the stack or the link register
+ * before `ret`, so a fault may be sent to a fix-up that only returns. Bytes are written once each and in rising order.
  */
 __asm__(".pushsection .text\n"
 	"	.p2align 5\n"

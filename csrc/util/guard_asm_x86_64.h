@@ -2,9 +2,9 @@
 /*
  * The guarded loops for x86-64, System V calling convention. Included by guard.c alone; contracts in guard_priv.h.
  *
- * Rules for this file: between iofi_guard_begin and iofi_guard_end nothing touches the stack before `ret`, so a fault may be
- * sent to a fix-up that only returns. Bytes are written once each and in rising order (short of rep), which is what a
- * consumer that polls a flag at the end of a record expects from a device.
+ * Rules for this file: between iofi_guard_begin and iofi_guard_end nothing touches the stack before `ret`, so a fault
+ * may be sent to a fix-up that only returns. Bytes are written once each and in rising order (short of rep), which is
+ * what a consumer that polls a flag at the end of a record expects from a device.
  */
 __asm__(".pushsection .text\n"
 	"	.p2align 5\n"

@@ -2,9 +2,10 @@
 /*
  * guard without handlers: the kernel touches the memory and reports what is not there.
  *
- * Copies are process_vm_readv() and process_vm_writev() on ourselves; both also check the near side, so either serves when
- * both sides are foreign. A write touch needs one atomic step that changes nothing: FUTEX_WAKE_OP or-ing 0 into the word.
- * Device memory that the kernel cannot reference by page (VM_PFNMAP) is -EFAULT here although the CPU could read it.
+ * Copies are process_vm_readv() and process_vm_writev() on ourselves; both also check the near side, so either serves
+ * when both sides are foreign. A write touch needs one atomic step that changes nothing: FUTEX_WAKE_OP or-ing 0 into
+ * the word. Device memory that the kernel cannot reference by page (VM_PFNMAP) is -EFAULT here although the CPU could
+ * read it.
  */
 #include "util/guard_priv.h"
 

@@ -2,17 +2,18 @@
 /*
  * The slow halves of the locks.
  *
- * Mutex. A thread sleeps only after it has seen IOF_LOCK_WAITERS in the word that it sleeps on, and whoever may have left
- * others asleep keeps the flag: a thread that went through the slow path takes the lock with the flag set, since it cannot
- * know whether it was the last. So a drop that sees no flag has nobody to wake.
+ * Mutex. A thread sleeps only after it has seen IOF_LOCK_WAITERS in the word that it sleeps on, and whoever may have
+ * left others asleep keeps the flag: a thread that went through the slow path takes the lock with the flag set, since
+ * it cannot know whether it was the last. So a drop that sees no flag has nobody to wake.
  *
- * Reader-writer lock. Writers queue on `writer`. The one that holds it sets IOF_LOCK_WAITERS in `readers`, which stops new
- * readers, and sleeps until the count is 0; the reader that takes the count there wakes it. Held-back readers set
- * IOF_RWLOCK_SLEEPERS and sleep on the same word under another futex bit; the writer wakes them all when it clears the word.
- * Every change that a sleeper waits for changes the word, and the kernel compares the word before it lets anybody sleep.
+ * Reader-writer lock. Writers queue on `writer`. The one that holds it sets IOF_LOCK_WAITERS in `readers`, which stops
+ * new readers, and sleeps until the count is 0; the reader that takes the count there wakes it. Held-back readers set
+ * IOF_RWLOCK_SLEEPERS and sleep on the same word under another futex bit; the writer wakes them all when it clears the
+ * word. Every change that a sleeper waits for changes the word, and the kernel compares the word before it lets anybody
+ * sleep.
  *
- * Death. Sleepers on shared memory wake every 50 ms. One that finds the owner dead (no such thread, or a zombie) puts its
- * own id in the word by compare-and-swap, so one successor wins.
+ * Death. Sleepers on shared memory wake every 50 ms. One that finds the owner dead (no such thread, or a zombie) puts
+ * its own id in the word by compare-and-swap, so one successor wins.
  */
 #include "util/lock.h"
 
@@ -49,7 +50,7 @@ uint32_t iof_lock_self_shared(void)
 	return iofi_self_tid;
 }
 
-/* The state letter of a thread ('Z': a zombie), 0 when /proc does not tell. The name before it may hold any bytes, ')' too. */
+/* The state letter of a thread ('Z': a zombie), 0 when /proc does not tell. The name before it may hold a ')' too. */
 static char thread_state(uint32_t tid)
 {
 	char path[32], text[512];

@@ -2,15 +2,16 @@
 /*
  * Locks: a mutex and a reader-writer lock, each one word on a futex.
  *
- * A lock in shared memory (allocator `shared`) stores its owner's thread id, sleeps on a shared futex, and is taken over
- * when the owner is dead (iof_lock_take() then returns with the lock held; what it protects is checked by is_valid() in test
- * builds). A private lock stores 1. Neither is recursive.
+ * A lock in shared memory (allocator `shared`) stores its owner's thread id, sleeps on a shared futex, and is taken
+ * over when the owner is dead (iof_lock_take() then returns with the lock held; what it protects is checked by
+ * is_valid() in test builds). A private lock stores 1. Neither is recursive.
  *
- * Limits of the take-over: it comes 50 ms late; all parties must live in one pid namespace; a dead owner whose thread id was
- * given to a new thread counts as alive. Threads are told apart right after fork(); a bare clone(2) without exec is not
- * supported (it skips the fork handlers that renew the cached id).
+ * Limits of the take-over: it comes 50 ms late; all parties must live in one pid namespace; a dead owner whose thread
+ * id was given to a new thread counts as alive. Threads are told apart right after fork(); a bare clone(2) without exec
+ * is not supported (it skips the fork handlers that renew the cached id).
  *
- * A lock may be freed by whoever takes it last: the wake-up after a drop no longer reads the lock, only names its address.
+ * A lock may be freed by whoever takes it last: the wake-up after a drop no longer reads the lock, only names its
+ * address.
  *
  * Code that holds Python's GIL only ever calls the _try forms (iof_fast design 3.7).
  */
@@ -26,7 +27,7 @@
 #define IOF_LOCK_WAITERS UINT32_C(0x80000000)
 
 struct iof_lock {
-	_Atomic uint32_t word; /* 0 free, else the owner (1 or a thread id), with IOF_LOCK_WAITERS when someone sleeps */
+	_Atomic uint32_t word; /* 0 free, else the owner (1 or a thread id); IOF_LOCK_WAITERS when someone sleeps */
 	uint32_t shared;
 };
 
@@ -68,11 +69,11 @@ static inline void iof_lock_drop(struct iof_lock *l)
 /*
  * Many readers or one writer; a waiting writer holds new readers back, and readers do not nest.
  *
- * A writer that dies is noticed like the owner of a lock, by writers and by readers. A reader that dies inside a shared lock
- * is not: readers are only counted, and the next writer waits for ever. Read sections of shared locks must not run code
- * that can be killed half-way on purpose.
+ * A writer that dies is noticed like the owner of a lock, by writers and by readers. A reader that dies inside a shared
+ * lock is not: readers are only counted, and the next writer waits for ever. Read sections of shared locks must not run
+ * code that can be killed half-way on purpose.
  */
-#define IOF_RWLOCK_SLEEPERS UINT32_C(0x40000000) /* readers sleep until the writer is done; only with IOF_LOCK_WAITERS */
+#define IOF_RWLOCK_SLEEPERS UINT32_C(0x40000000) /* readers sleep; only with IOF_LOCK_WAITERS */
 
 struct iof_rwlock {
 	_Atomic uint32_t readers; /* count of readers inside, | IOF_LOCK_WAITERS while a writer waits or is inside */

@@ -2,9 +2,9 @@
 /*
  * Closed ranges: [start, last], both ends inside.
  *
- * A closed range can name every byte up to 2^64-1, which a start/end pair cannot; its length, on the other hand, does not
- * fit 64 bits for the whole space. So lengths are taken in at the edge, once, by iof_range_make(), and everything below
- * speaks start and last.
+ * A closed range can name every byte up to 2^64-1, which a start/end pair cannot; its length, on the other hand, does
+ * not fit 64 bits for the whole space. So lengths are taken in at the edge, once, by iof_range_make(), and everything
+ * below speaks start and last.
  */
 #ifndef IOF_UTIL_RANGE_H
 #define IOF_UTIL_RANGE_H

@@ -2,13 +2,13 @@
 /*
  * Waiting for readers.
  *
- * iof_rsec_sync_slow() has to see each of the counters at 0 once. New readers go to the counters of the current phase, so it
- * first waits for the other ones (only late readers of an earlier phase can be there), turns the phase, and waits for those
- * that were current. The lock keeps a second writer from turning the phase back meanwhile, which would let a stream of
- * readers refill the counter that the first writer waits for.
+ * iof_rsec_sync_slow() has to see each of the counters at 0 once. New readers go to the counters of the current phase,
+ * so it first waits for the other ones (only late readers of an earlier phase can be there), turns the phase, and waits
+ * for those that were current. The lock keeps a second writer from turning the phase back meanwhile, which would let a
+ * stream of readers refill the counter that the first writer waits for.
  *
- * Readers never wake anybody: leaving is one subtraction. A writer spins for as long as a short copy takes, gives up the CPU
- * a few times, then sleeps for growing moments.
+ * Readers never wake anybody: leaving is one subtraction. A writer spins for as long as a short copy takes, gives up
+ * the CPU a few times, then sleeps for growing moments.
  */
 #include "util/rsec.h"
 

@@ -2,21 +2,22 @@
 /*
  * Read sections: what lets an unmap be quiet.
  *
- * Device DMA, translation and anything else that follows page-table entries without a lock runs between iof_rsec_enter()
- * and iof_rsec_leave(). A writer that has cleared entries calls iof_rsec_sync(): when it returns, every section that might
- * have seen the old entries has ended. Memory behind those entries, and the tables themselves, may be given away then.
+ * Device DMA, translation and anything else that follows page-table entries without a lock runs between
+ * iof_rsec_enter() and iof_rsec_leave(). A writer that has cleared entries calls iof_rsec_sync(): when it returns,
+ * every section that might have seen the old entries has ended. Memory behind those entries, and the tables themselves,
+ * may be given away then.
  *
- * Counters are striped over cache lines and come in two phases, so that a stream of new readers cannot hold a writer up.
- * Sections may nest in different objects, never block, and are short (a bounded copy). A thread inside a section of an
- * object must not sync that object. Readers may be other processes (shared memory); one that is killed inside a section
- * cannot be told from a slow one, and syncs then wait for ever.
+ * Counters are striped over cache lines and come in two phases, so that a stream of new readers cannot hold a writer
+ * up. Sections may nest in different objects, never block, and are short (a bounded copy). A thread inside a section of
+ * an object must not sync that object. Readers may be other processes (shared memory); one that is killed inside a
+ * section cannot be told from a slow one, and syncs then wait for ever.
  *
  * Why it is right. Reader: add to a counter, full barrier, read entries. Writer: clear entries, full barrier, read each
- * counter. Of two such barriers one comes first: either the reader saw the cleared entries, or the writer sees the reader's
- * count. Leaving is a release and the writer's load an acquire, so whatever the section did happened before a counter that
- * reads 0. A section stays on the counter it entered by until it leaves; hence it is enough to see each counter at 0 once
- * after the barrier, in any order and at different times, and which phase a reader picked does not matter for safety. The
- * phases only make waiting end: new readers go to the other counter.
+ * counter. Of two such barriers one comes first: either the reader saw the cleared entries, or the writer sees the
+ * reader's count. Leaving is a release and the writer's load an acquire, so whatever the section did happened before a
+ * counter that reads 0. A section stays on the counter it entered by until it leaves; hence it is enough to see each
+ * counter at 0 once after the barrier, in any order and at different times, and which phase a reader picked does not
+ * matter for safety. The phases only make waiting end: new readers go to the other counter.
  */
 #ifndef IOF_UTIL_RSEC_H
 #define IOF_UTIL_RSEC_H
@@ -42,8 +43,8 @@ unsigned iof_rsec_stripe(void); /* a stripe for the calling thread */
 void iof_rsec_sync_slow(struct iof_rsec *r);
 
 /*
- * The barrier on the reader's side. On x86 a locked add is a full barrier already. Elsewhere it is not: an arm64 load may
- * overtake the store of an acquire-release pair of exclusives, and C promises nothing about it either.
+ * The barrier on the reader's side. On x86 a locked add is a full barrier already. Elsewhere it is not: an arm64 load
+ * may overtake the store of an acquire-release pair of exclusives, and C promises nothing about it either.
  */
 static inline void iof_rsec_fence_reader(void)
 {
@@ -54,7 +55,7 @@ static inline void iof_rsec_fence_reader(void)
 #endif
 }
 
-/* The writer's. ThreadSanitizer knows no fences; an atomic add to a word of our own is one to the machine, and known. */
+/* The writer's. ThreadSanitizer knows no fences; an atomic add to a word of our own is one, and known. */
 static inline void iof_rsec_fence_writer(void)
 {
 #if defined(__SANITIZE_THREAD__)

@@ -2,8 +2,9 @@
 /*
  * The slow half of slabs: taking blocks and giving them back.
  *
- * A block is one header line, then objects. Objects are carved from the newest block in address order as they are needed,
- * so a block's pages are touched only when used; an object that comes back goes to the free list and never to its block.
+ * A block is one header line, then objects. Objects are carved from the newest block in address order as they are
+ * needed, so a block's pages are touched only when used; an object that comes back goes to the free list and never to
+ * its block.
  */
 #include "util/slab.h"
 

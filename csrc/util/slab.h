@@ -2,8 +2,8 @@
 /*
  * Fixed-size objects carved from blocks of an allocator: one free list, no header per object.
  *
- * Not locked: the owner's lock covers it. Objects keep their cache-line alignment when the object size is a multiple of 64.
- * Blocks go back to the allocator only in iof_slab_fini(); iof_slab_put() never fails and never needs memory.
+ * Not locked: the owner's lock covers it. Objects keep their cache-line alignment when the object size is a multiple of
+ * 64. Blocks go back to the allocator only in iof_slab_fini(); iof_slab_put() never fails and never needs memory.
  */
 #ifndef IOF_UTIL_SLAB_H
 #define IOF_UTIL_SLAB_H

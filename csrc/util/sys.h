@@ -44,8 +44,8 @@ static inline int iofi_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32
 		until.tv_nsec %= 1000000000L;
 		deadline = &until;
 	}
-	return (int)iofi_syscall(SYS_futex, word, FUTEX_WAIT_BITSET | (shared ? 0 : FUTEX_PRIVATE_FLAG), value, deadline,
-				 NULL, bits);
+	return (int)iofi_syscall(SYS_futex, word, FUTEX_WAIT_BITSET | (shared ? 0 : FUTEX_PRIVATE_FLAG), value,
+				 deadline, NULL, bits);
 }
 
 static inline void iofi_futex_wake(_Atomic uint32_t *word, int how_many, uint32_t bits, bool shared)

@@ -126,7 +126,9 @@ static void reports_holes(void)
 
 static void refuses_bad_addresses(void)
 {
-	static const uint64_t bad[] = { 0, 1, 4095, NON_CANONICAL, UINT64_C(0xffff800000000000), UINT64_MAX - 7, UINT64_MAX };
+	static const uint64_t bad[] = {
+		0, 1, 4095, NON_CANONICAL, UINT64_C(0xffff800000000000), UINT64_MAX - 7, UINT64_MAX,
+	};
 	char buf[64] = { 0 };
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
@@ -190,7 +192,8 @@ static void survives_truncation(void)
 static void touches_every_page_once(void)
 {
 	enum { PAGES = 9 };
-	unsigned char *p = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), there[PAGES];
+	unsigned char *p = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char there[PAGES];
 	uint64_t bad = 7;
 
 	CHECK_EQ(iof_touch(addr(p) + PAGE + 4095, addr(p) + 7 * PAGE, true, &bad), 0);
