@@ -103,6 +103,17 @@ int iof_ioctl(struct iof_handle *h, unsigned long cmd, void *arg);
  */
 int iof_ioctl_nowait(struct iof_handle *h, unsigned long cmd, void *arg);
 
+/*
+ * The rest of what a file can do. 0 or more, or -errno as the file would answer: a context and a soft device have nothing to read or write (-EINVAL), nothing to map
+ * (-EINVAL private, -EPERM executable, -ENXIO else) and nothing to poll (-EOPNOTSUPP).
+ */
+int64_t iof_read(struct iof_handle *h, void *to, size_t n);
+int64_t iof_write(struct iof_handle *h, const void *from, size_t n);
+int64_t iof_pread(struct iof_handle *h, void *to, size_t n, uint64_t offset);
+int64_t iof_pwrite(struct iof_handle *h, const void *from, size_t n, uint64_t offset);
+int iof_mmap(struct iof_handle *h, size_t length, int prot, int flags, uint64_t offset, void **out);
+int iof_poll_fd(struct iof_handle *h);
+
 /* ---- verbs on a context ----------------------------------------------------------------------------------------------- */
 
 struct iof_map_many {
@@ -124,7 +135,7 @@ struct iof_unmap_many {
 	uint64_t *unmapped; /* out: bytes removed, may be NULL */
 	int32_t *errors; /* out: 0 or -errno of each, may be NULL */
 };
-/* Unmaps n ranges and goes on past errors, one invalidation for all: how many succeeded, or -ENOENT (no such IOAS). */
+/* Unmaps n ranges and goes on past errors: how many succeeded, or -ENOENT (no such IOAS). Equal to n IOAS_UNMAPs. */
 int64_t iof_unmap_many(struct iof_handle *h, struct iof_unmap_many *many);
 
 /*
@@ -146,7 +157,7 @@ struct iof_ioas_stats {
 	uint64_t mappings, bytes_mapped; /* bytes modulo 2^64 */
 	uint64_t maps, unmaps, copies; /* calls that succeeded since creation */
 	uint64_t pinned_pages, alignment;
-	uint32_t hwpts, endpoints, large_pages, reserved_ranges;
+	uint32_t hwpts, endpoints, large_pages, pad;
 	uint64_t index_bytes, record_bytes, table_bytes;
 };
 int iof_ioas_stats(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_stats *out); /* -ENOENT */

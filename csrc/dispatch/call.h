@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One running ioctl: who asks, where the struct is, and the way back (behaviour.md 1.6).
+ *
+ * A handler gets a zero-extended copy of the struct and answers through iof_call_respond(), which writes back as much as the
+ * caller's struct has room for, input fields included (R1.6.3).
+ */
+#ifndef IOF_DISPATCH_CALL_H
+#define IOF_DISPATCH_CALL_H
+
+#include "dispatch/file.h"
+#include "dispatch/uapi.h"
+#include "util/guard.h"
+
+#define IOF_CMD_MAX_SIZE 72
+
+struct iof_call {
+	struct iof_context *ctx;
+	struct iof_file *file; /* device commands */
+	uint64_t arg; /* the caller's struct */
+	uint32_t user_size, known_size;
+	bool nowait;
+};
+
+typedef int (*iof_handler)(struct iof_call *call, void *cmd);
+
+struct iof_command {
+	uint32_t cmd;
+	uint16_t size, min;
+	bool quick; /* may answer a caller that cannot wait */
+	iof_handler handler;
+};
+
+static inline int iof_call_respond(const struct iof_call *call, const void *cmd)
+{
+	return iof_copy_out(call->arg, cmd, call->user_size < call->known_size ? call->user_size : call->known_size);
+}
+
+/* The object as its type, with one user (put with iof_object_put()). NULL: absent or of another type. */
+static inline struct iof_ioas *iof_call_ioas(const struct iof_call *call, uint32_t id)
+{
+	return (struct iof_ioas *)iof_object_get(&call->ctx->objects, id, IOF_OBJECT_IOAS);
+}
+
+/*
+ * The raw door of a context and of a device file. -ENOTTY: no such command, or one that is not built yet. With nowait: -EAGAIN unless the
+ * command can be done without waiting, nothing done.
+ */
+int iof_dispatch_context(struct iof_context *ctx, unsigned long cmd, uint64_t arg, bool nowait);
+int iof_dispatch_device(struct iof_file *file, unsigned long cmd, uint64_t arg);
+
+/* Copies an extensible struct: -E2BIG a non-zero byte beyond `known`; -EFAULT. The missing tail is zero (R1.6.2 step 5). */
+int iofi_copy_extensible(void *to, uint64_t from, uint32_t user_size, uint32_t known);
+
+/* Reads the handlers' shared flags: IOF_MAP_* to protection bits. */
+unsigned iofi_prot_of(uint32_t map_flags);
+
+/* handlers */
+int iofi_ioas_alloc(struct iof_call *call, void *cmd);
+int iofi_ioas_allow_iovas(struct iof_call *call, void *cmd);
+int iofi_ioas_iova_ranges(struct iof_call *call, void *cmd);
+int iofi_ioas_map(struct iof_call *call, void *cmd);
+int iofi_ioas_copy(struct iof_call *call, void *cmd);
+int iofi_ioas_unmap(struct iof_call *call, void *cmd);
+int iofi_destroy(struct iof_call *call, void *cmd);
+int iofi_option(struct iof_call *call, void *cmd);
+int iofi_hwpt_alloc(struct iof_call *call, void *cmd);
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ioas/context.h"
+
+#include <errno.h>
+
+#include "ioas/caller.h"
+#include "ioas/device.h"
+#include "ioas/hwpt.h"
+#include "ioas/ioas.h"
+
+int iof_context_create(struct iof_machine *m, struct iof_context **out)
+{
+	struct iof_context *ctx = iof_mem_zget(m->memory.alloc, sizeof(*ctx), IOF_CACHELINE);
+
+	if (!ctx)
+		return -ENOMEM;
+	iof_machine_ref(m);
+	ctx->machine = m;
+	atomic_init(&ctx->refs, 1);
+	iof_lock_init(&ctx->control, m->memory.alloc->shared);
+	iof_objects_init(&ctx->objects, m->memory.alloc);
+	iof_lock_take(&m->lock);
+	ctx->next = m->contexts;
+	m->contexts = ctx;
+	iof_lock_drop(&m->lock);
+	*out = ctx;
+	return 0;
+}
+
+void iof_context_ref(struct iof_context *ctx)
+{
+	atomic_fetch_add_explicit(&ctx->refs, 1, memory_order_relaxed);
+}
+
+/* The object is out of the table: run its type's destroy action (R1.5.6). */
+static void dispose(struct iof_object *o)
+{
+	switch (o->type) {
+	case IOF_OBJECT_IOAS:
+		iof_ioas_dispose((struct iof_ioas *)o);
+		break;
+	case IOF_OBJECT_HWPT:
+		iof_hwpt_dispose((struct iof_hwpt *)o);
+		break;
+	default: /* devices hold their context, so none is left here, and their users count is never 1 */
+		break;
+	}
+}
+
+/* One walk over the ids, ascending: how many objects went. */
+static unsigned release_round(struct iof_context *ctx)
+{
+	struct iof_object *o;
+	unsigned n = 0;
+
+	for (uint32_t id = 1; (o = iof_object_next(&ctx->objects, id)); id++) {
+		id = o->id;
+		if (iof_object_remove(&ctx->objects, o))
+			continue;
+		dispose(o);
+		n++;
+	}
+	return n;
+}
+
+static void unlist(struct iof_machine *m, struct iof_context *ctx)
+{
+	struct iof_context **at = &m->contexts;
+
+	iof_lock_take(&m->lock);
+	while (*at != ctx)
+		at = &(*at)->next;
+	*at = ctx->next;
+	iof_lock_drop(&m->lock);
+}
+
+void iof_context_unref(struct iof_context *ctx)
+{
+	struct iof_machine *m = ctx->machine;
+
+	if (atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	unlist(m, ctx);
+	while (release_round(ctx))
+		;
+	iof_objects_fini(&ctx->objects);
+	iof_mem_put(m->memory.alloc, ctx, sizeof(*ctx));
+	iof_machine_unref(m);
+}
+
+static int destroy(struct iof_context *ctx, uint32_t id)
+{
+	struct iof_object *o = iof_object_get(&ctx->objects, id, IOF_OBJECT_ANY);
+	int rc;
+
+	if (!o)
+		return -ENOENT;
+	iof_object_put(o);
+	rc = iof_object_remove(&ctx->objects, o);
+	if (!rc)
+		dispose(o);
+	return rc;
+}
+
+int iof_context_destroy(struct iof_context *ctx, uint32_t id)
+{
+	int rc;
+
+	iof_lock_take(&ctx->control);
+	rc = destroy(ctx, id);
+	iof_lock_drop(&ctx->control);
+	return rc;
+}
+
+int iof_context_set_rlimit_mode(struct iof_context *ctx, uint64_t value)
+{
+	int rc = 0;
+
+	if (!iof_caller_may(IOF_MAY_RAISE_LIMITS))
+		return -EPERM;
+	iof_lock_take(&ctx->control);
+	if (ctx->objects.taken)
+		rc = -EBUSY;
+	else if (value > 1)
+		rc = -EINVAL;
+	else
+		atomic_store(&ctx->mm_mode, value == 1);
+	iof_lock_drop(&ctx->control);
+	return rc;
+}
+
+/* The machine's choices 0–2 are iof_account_mode; 3 decides as the kernel does, from the caller's rights. */
+int iof_context_account(struct iof_context *ctx, struct iof_account **out)
+{
+	enum iof_account_mode mode = (enum iof_account_mode)ctx->machine->accounting;
+
+	*out = NULL;
+	if (iof_likely(mode == IOF_ACCOUNT_NONE))
+		return 0;
+	if (ctx->machine->accounting == 3) {
+		if (iof_caller_may(IOF_MAY_LOCK_FREELY))
+			return 0;
+		mode = atomic_load(&ctx->mm_mode) ? IOF_ACCOUNT_PROCESS : IOF_ACCOUNT_USER;
+	}
+	return iof_account_of_caller(ctx->machine->accounts, mode, out);
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ioas/dma.h"
+
+#include <errno.h>
+
+#include "ioas/hwpt.h"
+#include "util/guard.h"
+
+/* What one transfer is about; `at` walks the range, `other` the other side. */
+struct transfer {
+	struct iof_machine *m;
+	struct iof_mdev *d;
+	uint64_t at, left;
+	uint64_t other; /* process address, or the IOVA that is read by a copy */
+	bool write; /* the device writes to `at` */
+	int (*move)(struct transfer *t, struct iof_hwpt *hwpt, uint64_t host, uint64_t n);
+	uint8_t byte;
+	struct iof_dma_fault *fault;
+};
+
+static int fail(struct transfer *t, enum iof_dma_fault_reason reason, uint64_t iova, bool write)
+{
+	t->fault->reason = reason;
+	t->fault->iova = iova;
+	t->fault->write = write;
+	return -EFAULT;
+}
+
+/* The IOTLB first, then the page table; inside the domain's read section. */
+static bool find_leaf(struct iof_hwpt *hwpt, uint64_t iova, struct iof_pt_leaf *leaf)
+{
+	struct iof_iotlb *tlb = &hwpt->iommu->iotlb;
+
+	if (iof_iotlb_find(tlb, hwpt->domain, iova, leaf))
+		return true;
+	if (iof_pt_walk(hwpt->pt, iova, leaf))
+		return false;
+	iof_iotlb_insert(tlb, hwpt->domain, iova, leaf);
+	return true;
+}
+
+/* Where `iova` is in this process and how far that goes; *n is cut to it. */
+static int resolve(struct transfer *t, struct iof_hwpt *hwpt, uint64_t iova, bool write, uint64_t *host, uint64_t *n)
+{
+	struct iof_pt_leaf leaf;
+	uint64_t offset, size;
+
+	if (!find_leaf(hwpt, iova, &leaf))
+		return fail(t, IOF_DMA_FAULT_UNMAPPED, iova, write);
+	if (!(leaf.prot & (write ? IOF_PROT_WRITE : IOF_PROT_READ)))
+		return fail(t, IOF_DMA_FAULT_DENIED, iova, write);
+	offset = iova - leaf.iova;
+	size = UINT64_C(1) << leaf.size_lg2;
+	*host = leaf.address + offset;
+	if (t->m->memory.address_mode == IOF_ADDRESS_SYNTHETIC) {
+		/* Neighbours in the synthetic space need not be neighbours in the process. */
+		*host = iof_identity_reach(t->m->memory.identities, *host);
+		if (*host == UINT64_MAX)
+			return fail(t, IOF_DMA_FAULT_MEMORY, iova, write);
+		offset = *host & IOF_PAGE_MASK;
+		size = IOF_PAGE_SIZE;
+	}
+	if (*n > size - offset)
+		*n = size - offset;
+	return 0;
+}
+
+static int move_read(struct transfer *t, struct iof_hwpt *hwpt, uint64_t host, uint64_t n)
+{
+	(void)hwpt;
+	return iof_copy_across(t->other, host, n);
+}
+
+static int move_write(struct transfer *t, struct iof_hwpt *hwpt, uint64_t host, uint64_t n)
+{
+	(void)hwpt;
+	return iof_copy_across(host, t->other, n);
+}
+
+static int move_fill(struct transfer *t, struct iof_hwpt *hwpt, uint64_t host, uint64_t n)
+{
+	(void)hwpt;
+	return iof_fill_out(host, t->byte, n);
+}
+
+static int move_copy(struct transfer *t, struct iof_hwpt *hwpt, uint64_t host, uint64_t n)
+{
+	uint64_t source, part;
+	int rc = 0;
+
+	for (uint64_t done = 0; done < n && !rc; done += part) {
+		part = n - done;
+		rc = resolve(t, hwpt, t->other + done, false, &source, &part);
+		if (!rc)
+			rc = iof_copy_across(host + done, source, part);
+	}
+	return rc;
+}
+
+/* One chunk through one page table; *n: how much was moved. */
+static int chunk(struct transfer *t, struct iof_hwpt *hwpt, uint64_t *n)
+{
+	uint64_t host;
+	int rc = resolve(t, hwpt, t->at, t->write, &host, n);
+
+	if (!rc && t->move(t, hwpt, host, *n)) {
+		rc = -EFAULT;
+		if (t->fault->reason == IOF_DMA_FAULT_NONE)
+			fail(t, IOF_DMA_FAULT_MEMORY, t->at, t->write);
+	}
+	return rc;
+}
+
+static int through(struct transfer *t, struct iof_hwpt *hwpt, uint64_t *n)
+{
+	unsigned token = iof_rsec_enter(&hwpt->rsec);
+	int rc;
+
+	/* Said inside the section: an unmap that waited for this section reads it, one that did not cleared its entries before our walk. */
+	if (iof_unlikely(!atomic_load_explicit(&hwpt->used, memory_order_relaxed)))
+		atomic_store_explicit(&hwpt->used, true, memory_order_relaxed);
+	rc = chunk(t, hwpt, n);
+	iof_rsec_leave(&hwpt->rsec, token);
+	return rc;
+}
+
+static int step(struct transfer *t)
+{
+	unsigned token = iof_rsec_enter(&t->d->rsec);
+	struct iof_hwpt *hwpt = atomic_load_explicit(&t->d->hwpt, memory_order_acquire);
+	uint64_t n = t->left < IOF_DMA_CHUNK ? t->left : IOF_DMA_CHUNK;
+	int rc = hwpt ? through(t, hwpt, &n) : fail(t, IOF_DMA_FAULT_BLOCKED, t->at, t->write);
+
+	iof_rsec_leave(&t->d->rsec, token);
+	if (rc)
+		return rc;
+	t->at += n;
+	t->other += n;
+	t->left -= n;
+	t->fault->done += n;
+	return 0;
+}
+
+/* A device's transfers are finite: a range of the whole space (length 2^64) faults long before it wraps. */
+static int run(struct transfer *t, struct iof_range r, struct iof_dma_fault *fault)
+{
+	int rc = 0;
+
+	*fault = (struct iof_dma_fault){ 0 };
+	t->fault = fault;
+	t->at = r.start;
+	t->left = iof_range_length(r);
+	do
+		rc = step(t);
+	while (!rc && t->left);
+	return rc;
+}
+
+int iof_dma_read(struct iof_machine *m, struct iof_mdev *d, struct iof_range r, uint64_t to, struct iof_dma_fault *fault)
+{
+	struct transfer t = { .m = m, .d = d, .other = to, .move = move_read };
+
+	return run(&t, r, fault);
+}
+
+int iof_dma_write(struct iof_machine *m, struct iof_mdev *d, struct iof_range r, uint64_t from, struct iof_dma_fault *fault)
+{
+	struct transfer t = { .m = m, .d = d, .other = from, .move = move_write, .write = true };
+
+	return run(&t, r, fault);
+}
+
+int iof_dma_fill(struct iof_machine *m, struct iof_mdev *d, struct iof_range r, uint8_t byte, struct iof_dma_fault *fault)
+{
+	struct transfer t = { .m = m, .d = d, .byte = byte, .move = move_fill, .write = true };
+
+	return run(&t, r, fault);
+}
+
+int iof_dma_copy(struct iof_machine *m, struct iof_mdev *d, struct iof_range r, uint64_t source, struct iof_dma_fault *fault)
+{
+	struct transfer t = { .m = m, .d = d, .other = source, .move = move_copy, .write = true };
+
+	return run(&t, r, fault);
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ioas/fill.h"
+
+#include "ioas/hwpt.h"
+
+static uint64_t first_slot(const struct iof_area *area)
+{
+	return area->start_byte >> IOF_PAGE_SHIFT;
+}
+
+static uint64_t last_slot(const struct iof_area *area, struct iof_range r)
+{
+	return (area->start_byte + iof_range_span(r)) >> IOF_PAGE_SHIFT;
+}
+
+static int hold(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
+{
+	int rc = iof_pages_hold(area->pages, ioas->memory, first_slot(area), last_slot(area, r));
+
+	area->held = !rc;
+	return rc;
+}
+
+static void let_go(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
+{
+	area->held = false;
+	iof_pages_release(area->pages, ioas->memory, first_slot(area), last_slot(area, r));
+}
+
+/* The next stretch with consecutive addresses; one PAGE at most while large pages are off (R3.9.1, R4.4.3). */
+static uint64_t next_run(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r, uint64_t done, uint64_t *address)
+{
+	uint64_t byte = area->start_byte + done, want = iof_range_length(r) - done, n;
+
+	if (iof_unlikely(ioas->small_pages) && want > IOF_PAGE_SIZE - (byte & IOF_PAGE_MASK))
+		want = IOF_PAGE_SIZE - (byte & IOF_PAGE_MASK);
+	*address = iof_pages_address(area->pages, ioas->memory, byte, want, &n);
+	return n;
+}
+
+/* Every run goes into domains[0..n) before the next run is read. *done: bytes that all of them show. */
+static int map_runs(struct iof_ioas *ioas, struct iof_hwpt **domains, uint32_t n, struct iof_area *area, struct iof_range r,
+		    uint64_t *done)
+{
+	uint64_t length = iof_range_length(r), run, address;
+	int rc;
+
+	for (*done = 0; *done < length; *done += run) {
+		run = next_run(ioas, area, r, *done, &address);
+		for (uint32_t i = 0; i < n; i++) {
+			rc = iofi_hwpt_map(domains[i], r.start + *done, address, run, area->prot);
+			if (iof_likely(!rc))
+				continue;
+			while (i--)
+				iofi_hwpt_unmap(domains[i], (struct iof_range){ r.start + *done, r.start + *done + run - 1 });
+			return rc;
+		}
+	}
+	return 0;
+}
+
+static void unmap_all(struct iof_hwpt **domains, uint32_t n, struct iof_range r)
+{
+	for (uint32_t i = 0; i < n; i++)
+		iofi_hwpt_unmap(domains[i], r);
+}
+
+/* An area's length fits 64 bits: a container is at most 2^64-1-PAGE bytes. */
+static int show(struct iof_ioas *ioas, struct iof_hwpt **domains, uint32_t n, struct iof_area *area, struct iof_range r)
+{
+	uint64_t done;
+	int rc = map_runs(ioas, domains, n, area, r, &done);
+
+	if (iof_unlikely(rc && done))
+		unmap_all(domains, n, (struct iof_range){ r.start, r.start + done - 1 });
+	return rc;
+}
+
+int iofi_area_fill(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
+{
+	int rc;
+
+	if (!ioas->n_domains)
+		return 0;
+	rc = hold(ioas, area, r);
+	if (iof_unlikely(rc))
+		return rc;
+	rc = show(ioas, ioas->domains, ioas->n_domains, area, r);
+	if (iof_unlikely(rc))
+		let_go(ioas, area, r);
+	return rc;
+}
+
+void iofi_area_unfill(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
+{
+	if (!area->held)
+		return;
+	unmap_all(ioas->domains, ioas->n_domains, r);
+	let_go(ioas, area, r);
+}
+
+int iofi_area_join(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area *area, struct iof_range r)
+{
+	bool first = !area->held;
+	int rc = first ? hold(ioas, area, r) : 0;
+
+	if (rc)
+		return rc;
+	rc = show(ioas, &hwpt, 1, area, r);
+	if (rc && first)
+		let_go(ioas, area, r);
+	return rc;
+}
+
+void iofi_area_leave(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area *area, struct iof_range r, bool last)
+{
+	iofi_hwpt_unmap(hwpt, r);
+	if (last)
+		let_go(ioas, area, r);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Between an area and page tables: hold the pages, map the runs; unmap, wait, release (behaviour.md 4.4, 4.5).
+ *
+ * DMA is cut off before pages are released: an unfill clears the entries, waits for the domain's readers, invalidates its IOTLB, and only then lets go.
+ */
+#ifndef IOF_IOAS_FILL_H
+#define IOF_IOAS_FILL_H
+
+#include "ioas/ioas.h"
+
+/* Shows an area in transition in every domain, ascending. Nothing without domains. On an error everything is as before. */
+int iofi_area_fill(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r);
+void iofi_area_unfill(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r);
+
+/* One domain joins or leaves; domains lock held for writing. The first to join holds the pages, the last to leave releases them. */
+int iofi_area_join(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area *area, struct iof_range r);
+void iofi_area_leave(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area *area, struct iof_range r, bool last);
+
+#endif

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ioas/hwpt.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "ioas/fill.h"
+
+/* ---- page table ---- */
+
+/* Clears what was unlinked from sight: waits for readers of the old entries, then for those who hit the IOTLB's copy of them. */
+static void quiesce(struct iof_hwpt *hwpt, struct iof_range r)
+{
+	iof_rsec_sync(&hwpt->rsec);
+	if (iof_likely(!atomic_load_explicit(&hwpt->used, memory_order_relaxed)))
+		return;
+	if (iof_iotlb_invalidate(&hwpt->iommu->iotlb, hwpt->domain, r))
+		iof_rsec_sync(&hwpt->rsec);
+}
+
+int iofi_hwpt_map(struct iof_hwpt *hwpt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot)
+{
+	struct iof_pt_gather g = { 0 };
+	int rc = iof_pt_map(hwpt->pt, iova, address, length, prot | IOF_PROT_CACHE, &g);
+
+	if (iof_unlikely(g.count)) {
+		iof_rsec_sync(&hwpt->rsec);
+		iof_pt_release(hwpt->pt, &g);
+	}
+	return rc;
+}
+
+void iofi_hwpt_unmap(struct iof_hwpt *hwpt, struct iof_range r)
+{
+	struct iof_pt_gather g = { 0 };
+
+	/* The table's walk stops at a gap; an area has none, but the page table counts in 64 bits. */
+	iof_pt_unmap(hwpt->pt, r.start, iof_range_length(r), &g);
+	quiesce(hwpt, r);
+	if (g.count)
+		iof_pt_release(hwpt->pt, &g);
+}
+
+/* ---- joining and leaving the IOAS ---- */
+
+static int make_room(struct iof_ioas *ioas)
+{
+	uint32_t room = ioas->room ? ioas->room * 2 : 4;
+	struct iof_hwpt **at;
+
+	if (ioas->n_domains < ioas->room)
+		return 0;
+	at = iof_mem_get(ioas->memory->alloc, room * sizeof(struct iof_hwpt *), 16);
+	if (!at)
+		return -ENOMEM;
+	if (ioas->n_domains)
+		memcpy(at, ioas->domains, ioas->n_domains * sizeof(*at));
+	iof_mem_put(ioas->memory->alloc, ioas->domains, ioas->room * sizeof(*at));
+	ioas->domains = at;
+	ioas->room = room;
+	return 0;
+}
+
+/* What the aperture leaves out at either end is reserved for as long as the table is here (R3.2.3). */
+static int reserve_outside(struct iof_hwpt *hwpt, struct iof_range aperture)
+{
+	struct iof_space *space = hwpt->ioas->space;
+	uint64_t owner = (uintptr_t)hwpt;
+	int rc = 0;
+
+	if (aperture.start)
+		rc = iof_space_reserve(space, (struct iof_range){ 0, aperture.start - 1 }, owner);
+	if (!rc && aperture.last != UINT64_MAX)
+		rc = iof_space_reserve(space, (struct iof_range){ aperture.last + 1, UINT64_MAX }, owner);
+	if (rc)
+		iof_space_unreserve(space, owner);
+	return rc;
+}
+
+static bool next_area(struct iof_ioas *ioas, struct iof_range *from, struct iof_index_entry *e)
+{
+	if (from->start > from->last || !iof_space_first(ioas->space, *from, e))
+		return false;
+	*from = e->range.last == from->last ? (struct iof_range){ 1, 0 } : (struct iof_range){ e->range.last + 1, from->last };
+	return true;
+}
+
+/* Takes the table out of the areas below `end`; all of them with end 2^64-1. */
+static void empty_below(struct iof_hwpt *hwpt, uint64_t end, bool last)
+{
+	struct iof_range from = { 0, end };
+	struct iof_index_entry e;
+
+	while (next_area(hwpt->ioas, &from, &e))
+		iofi_area_leave(hwpt->ioas, hwpt, iofi_area_of(&e), e.range, last);
+}
+
+static int replay(struct iof_hwpt *hwpt)
+{
+	struct iof_range from = IOF_RANGE_ALL;
+	struct iof_index_entry e;
+	int rc;
+
+	while (next_area(hwpt->ioas, &from, &e)) {
+		rc = iofi_area_join(hwpt->ioas, hwpt, iofi_area_of(&e), e.range);
+		if (!rc)
+			continue;
+		if (e.range.start)
+			empty_below(hwpt, e.range.start - 1, !hwpt->ioas->n_domains);
+		return rc;
+	}
+	return 0;
+}
+
+static int join_locked(struct iof_hwpt *hwpt)
+{
+	struct iof_ioas *ioas = hwpt->ioas;
+	uint64_t smallest = UINT64_C(1) << iof_ctz(iof_pt_page_sizes(hwpt->pt));
+	uint64_t alignment = smallest > ioas->alignment ? smallest : ioas->alignment;
+	int rc = make_room(ioas);
+
+	if (rc)
+		return rc;
+	if (alignment > IOF_PAGE_SIZE)
+		return -EINVAL;
+	if (alignment != ioas->alignment)
+		rc = iofi_ioas_check_alignment(ioas, alignment);
+	if (!rc)
+		rc = reserve_outside(hwpt, iof_pt_aperture(hwpt->pt));
+	if (rc)
+		return rc;
+	rc = replay(hwpt);
+	if (rc) {
+		iof_space_unreserve(ioas->space, (uintptr_t)hwpt);
+		return rc;
+	}
+	ioas->alignment = alignment;
+	hwpt->index = ioas->n_domains;
+	ioas->domains[ioas->n_domains++] = hwpt;
+	return 0;
+}
+
+static void leave_locked(struct iof_hwpt *hwpt)
+{
+	struct iof_ioas *ioas = hwpt->ioas;
+	struct iof_hwpt *moved = ioas->domains[--ioas->n_domains];
+
+	moved->index = hwpt->index;
+	ioas->domains[hwpt->index] = moved;
+	empty_below(hwpt, UINT64_MAX, !ioas->n_domains);
+	iof_space_unreserve(ioas->space, (uintptr_t)hwpt);
+	ioas->alignment = iofi_ioas_alignment(ioas);
+}
+
+static void lock_all(struct iof_ioas *ioas)
+{
+	iof_rwlock_write(&ioas->domains_lock);
+	iof_lock_take(&ioas->records->lock);
+}
+
+static void unlock_all(struct iof_ioas *ioas)
+{
+	iof_lock_drop(&ioas->records->lock);
+	iof_rwlock_write_drop(&ioas->domains_lock);
+}
+
+int iof_hwpt_join(struct iof_hwpt *hwpt)
+{
+	struct iof_ioas *ioas = hwpt->ioas;
+	int rc;
+
+	lock_all(ioas);
+	rc = join_locked(hwpt);
+	unlock_all(ioas);
+	if (rc)
+		return rc;
+	if (ioas->last_hwpt)
+		ioas->last_hwpt->next = hwpt;
+	else
+		ioas->first_hwpt = hwpt;
+	ioas->last_hwpt = hwpt;
+	iof_object_publish(&hwpt->object);
+	return 0;
+}
+
+static void unlink_hwpt(struct iof_ioas *ioas, struct iof_hwpt *hwpt)
+{
+	struct iof_hwpt **at = &ioas->first_hwpt, *before = NULL;
+
+	for (; *at != hwpt; at = &before->next)
+		before = *at;
+	*at = hwpt->next;
+	if (ioas->last_hwpt == hwpt)
+		ioas->last_hwpt = before;
+}
+
+/* ---- life ---- */
+
+static void hwpt_free(struct iof_hwpt *hwpt)
+{
+	struct iof_alloc *a = hwpt->ioas->memory->alloc;
+
+	iof_pt_destroy(hwpt->pt);
+	iof_object_put(&hwpt->ioas->object);
+	iof_mem_put(a, hwpt, sizeof(*hwpt));
+}
+
+int iof_hwpt_create(struct iof_ioas *ioas, struct iof_iommu *iommu, bool automatic, struct iof_hwpt **out)
+{
+	struct iof_context *ctx = ioas->ctx;
+	struct iof_alloc *a = ioas->memory->alloc;
+	struct iof_hwpt *hwpt = iof_mem_zget(a, sizeof(*hwpt), IOF_CACHELINE);
+	int rc;
+
+	if (!hwpt)
+		return -ENOMEM;
+	rc = iof_object_reserve(&ctx->objects, &hwpt->object, IOF_OBJECT_HWPT);
+	if (rc)
+		goto no_id;
+	rc = iof_pt_create(&iommu->preset->table, a, &hwpt->pt);
+	if (rc)
+		goto no_table;
+	hwpt->ioas = ioas;
+	hwpt->iommu = iommu;
+	hwpt->automatic = automatic;
+	hwpt->domain = atomic_fetch_add(&ctx->machine->next_domain, 1) + 1;
+	iof_rsec_init(&hwpt->rsec, a->shared);
+	iof_object_ref(&ioas->object);
+	*out = hwpt;
+	return 0;
+no_table:
+	iof_object_abort(&ctx->objects, &hwpt->object);
+no_id:
+	iof_mem_put(a, hwpt, sizeof(*hwpt));
+	return rc;
+}
+
+void iof_hwpt_abort(struct iof_hwpt *hwpt)
+{
+	iof_object_abort(&hwpt->ioas->ctx->objects, &hwpt->object);
+	hwpt_free(hwpt);
+}
+
+/* Entries of a table that goes may not stay behind for the next one; tags are never used again, but the sets are small. */
+void iof_hwpt_dispose(struct iof_hwpt *hwpt)
+{
+	struct iof_ioas *ioas = hwpt->ioas;
+
+	lock_all(ioas);
+	leave_locked(hwpt);
+	unlock_all(ioas);
+	unlink_hwpt(ioas, hwpt);
+	quiesce(hwpt, IOF_RANGE_ALL);
+	hwpt_free(hwpt);
+}
+
+void iof_hwpt_put_user(struct iof_hwpt *hwpt)
+{
+	iof_object_put(&hwpt->object);
+	if (hwpt->automatic && !iof_object_remove(&hwpt->ioas->ctx->objects, &hwpt->object))
+		iof_hwpt_dispose(hwpt);
+}
+
+void iof_hwpt_put_short(struct iof_hwpt *hwpt)
+{
+	struct iof_context *ctx = hwpt->ioas->ctx;
+	struct iof_slot *slot = hwpt->object.slot;
+	uint32_t id = hwpt->object.id;
+	bool automatic = hwpt->automatic;
+
+	if (atomic_fetch_sub_explicit(&slot->users, 1, memory_order_acq_rel) != 2 || !automatic)
+		return;
+	/* One user left is the table's own. By the time we have the lock it may be attached again, gone, or another object. */
+	iof_lock_take(&ctx->control);
+	hwpt = (struct iof_hwpt *)iof_object_get(&ctx->objects, id, IOF_OBJECT_HWPT);
+	if (hwpt)
+		iof_hwpt_put_user(hwpt);
+	iof_lock_drop(&ctx->control);
+}

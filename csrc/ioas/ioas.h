@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The IOAS: IOVA to memory, in software, replayed into each page table that joins (behaviour.md chapter 3).
+ *
+ * It has areas (space + records), page tables (`domains`), an alignment and a switch for large pages. An area is put into the index *in transition*, its pages
+ * are held and shown in every domain without the IOVA lock, and then it goes live; unmapping is the mirror. Others see an area in transition as used
+ * space (EEXIST), as busy (unmap: EBUSY) or not at all (copy).
+ *
+ * Locks: `domains_lock` is held for reading by whoever fills or empties areas, for writing by a page table that joins or leaves: it then meets no area
+ * in transition. Inside it, records->lock (the IOVA lock) covers space, records and counters. `alignment` is written under both.
+ *
+ * In this file's functions a request that may not wait (`nowait`) gets -EAGAIN before anything was done.
+ */
+#ifndef IOF_IOAS_IOAS_H
+#define IOF_IOAS_IOAS_H
+
+#include "ioas/context.h"
+#include "ioas/records.h"
+#include "iova/space.h"
+
+#define IOF_NOWAIT_BYTES (UINT64_C(64) << 10) /* about a microsecond of work */
+
+struct iof_ioas_counters {
+	_Atomic uint64_t maps, unmaps, copies, bytes;
+};
+
+struct iof_ioas {
+	struct iof_object object;
+	struct iof_context *ctx;
+	struct iof_memory *memory; /* the machine's */
+	struct iof_records *records;
+	struct iof_space *space;
+	uint64_t alignment; /* power of two: what IOVAs and lengths must be multiples of */
+	struct iof_ioas_counters count;
+	struct iof_hwpt **domains; /* domains_lock: dense; the last takes the place of one that leaves */
+	uint32_t n_domains, room;
+	bool small_pages; /* large pages are off: one page-table call per PAGE */
+	struct iof_hwpt *first_hwpt, *last_hwpt; /* control lock: in order of creation */
+	_Alignas(IOF_CACHELINE) struct iof_rwlock domains_lock;
+};
+
+int iof_ioas_create(struct iof_context *ctx, struct iof_ioas **out); /* reserved, not published: control lock. -ENOMEM */
+void iof_ioas_dispose(struct iof_ioas *ioas); /* unmaps everything; it is out of the table */
+
+struct iof_map_request {
+	uint64_t user_va, length;
+	uint64_t iova; /* in with `fixed`, out else */
+	unsigned prot; /* IOF_PROT_READ | IOF_PROT_WRITE */
+	bool fixed, nowait;
+	enum iof_hold_policy policy;
+};
+
+/* IOAS_MAP from R4.1.2 on (2.6): the errnos of R3.5, R3.6bis and the page table's. */
+int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq);
+
+struct iof_copy_request {
+	uint64_t src_iova, length;
+	uint64_t iova;
+	unsigned prot;
+	bool fixed;
+};
+
+/* IOAS_COPY in two steps, because the contract looks dst up only after the source was collected (2.4). */
+struct iof_slice {
+	struct iof_pages *pages; /* one reference */
+	struct iof_area *area; /* once placed */
+	uint64_t start_byte, length;
+};
+
+struct iof_slices {
+	struct iof_slice *at;
+	size_t n, room;
+};
+
+/* Collects the pieces behind [iova, iova+length): -EINVAL length 0, -EOVERFLOW, -ENOENT a gap, -ENOMEM (R3.6). */
+int iof_ioas_collect(struct iof_ioas *src, uint64_t iova, uint64_t length, struct iof_slices *out);
+int iof_ioas_map_slices(struct iof_ioas *dst, struct iof_slices *s, struct iof_copy_request *rq); /* takes what it uses */
+void iof_slices_fini(struct iof_ioas *any, struct iof_slices *s); /* drops what was not used */
+
+/* Removes the areas inside r (R3.7): 0, -EBUSY, -ENOENT (one sticks out). *bytes counts what went, on errors too. */
+int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint64_t *bytes);
+
+/* ALLOW_IOVAS and IOVA_RANGES. */
+int iof_ioas_allow(struct iof_ioas *ioas, const struct iof_range *ranges, size_t n);
+size_t iof_ioas_ranges(struct iof_ioas *ioas, struct iof_range *out, size_t n, uint64_t *alignment);
+
+/* OPTION HUGE_PAGES (R3.9): -EINVAL domains and areas are there; -EADDRINUSE an area is not PAGE aligned. */
+int iof_ioas_set_large_pages(struct iof_ioas *ioas, bool on);
+
+/* Would every area still do with this alignment? Under the IOVA lock. 0, -EADDRINUSE (R3.4.2). */
+int iofi_ioas_check_alignment(struct iof_ioas *ioas, uint64_t alignment);
+
+/* The alignment that follows from domains and switch (R3.4.1). */
+uint64_t iofi_ioas_alignment(const struct iof_ioas *ioas);
+
+/* Pages pinned by the containers that were mapped here (a copy's are counted where they were mapped). Under the IOVA lock. */
+uint64_t iofi_ioas_pinned(struct iof_ioas *ioas);
+
+static inline void iofi_count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static inline struct iof_area *iofi_area_of(const struct iof_index_entry *e)
+{
+	return (struct iof_area *)(uintptr_t)e->value;
+}
+
+#endif

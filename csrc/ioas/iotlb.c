@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ioas/iotlb.h"
+
+#include <string.h>
+
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+void iof_iotlb_init(struct iof_iotlb *t, bool shared)
+{
+	memset(t, 0, sizeof(*t));
+	for (unsigned i = 0; i < IOF_IOTLB_SETS; i++)
+		iof_lock_init(&t->set[i].lock, shared);
+}
+
+/* Leaves of any size are looked up by their 4 KiB page, so one large leaf may be in several sets. */
+static struct iof_iotlb_set *set_of(struct iof_iotlb *t, uint32_t domain, uint64_t iova)
+{
+	return &t->set[((iova >> IOF_PAGE_SHIFT) + domain) % IOF_IOTLB_SETS];
+}
+
+static bool covers(const struct iof_iotlb_entry *e, uint32_t domain, uint64_t iova)
+{
+	return e->domain == domain && ((iova ^ e->leaf.iova) & ~iof_low_mask(e->leaf.size_lg2)) == 0;
+}
+
+bool iof_iotlb_find(struct iof_iotlb *t, uint32_t domain, uint64_t iova, struct iof_pt_leaf *leaf)
+{
+	struct iof_iotlb_set *s = set_of(t, domain, iova);
+	bool found = false;
+
+	iof_lock_take(&s->lock);
+	for (unsigned i = 0; i < IOF_IOTLB_WAYS && !found; i++)
+		if (covers(&s->way[i], domain, iova)) {
+			s->way[i].age = ++s->clock;
+			*leaf = s->way[i].leaf;
+			found = true;
+		}
+	iof_lock_drop(&s->lock);
+	count(found ? &t->hits : &t->misses, 1);
+	return found;
+}
+
+/* A leaf is kept under the set of the page that missed; `leaf->iova` tells that page's leaf, so any page inside will do. */
+static struct iof_iotlb_entry *victim(struct iof_iotlb_set *s)
+{
+	struct iof_iotlb_entry *oldest = &s->way[0];
+
+	for (unsigned i = 0; i < IOF_IOTLB_WAYS; i++) {
+		if (!s->way[i].domain)
+			return &s->way[i];
+		if ((int32_t)(s->way[i].age - oldest->age) < 0)
+			oldest = &s->way[i];
+	}
+	return oldest;
+}
+
+void iof_iotlb_insert(struct iof_iotlb *t, uint32_t domain, uint64_t iova, const struct iof_pt_leaf *leaf)
+{
+	struct iof_iotlb_set *s = set_of(t, domain, iova);
+	struct iof_iotlb_entry *e;
+
+	iof_lock_take(&s->lock);
+	e = victim(s);
+	if (e->domain)
+		count(&t->evictions, 1);
+	*e = (struct iof_iotlb_entry){ .domain = domain, .age = ++s->clock, .leaf = *leaf };
+	iof_lock_drop(&s->lock);
+}
+
+static bool meets(const struct iof_iotlb_entry *e, uint32_t domain, struct iof_range r)
+{
+	struct iof_range leaf = { e->leaf.iova, e->leaf.iova | iof_low_mask(e->leaf.size_lg2) };
+
+	return e->domain == domain && iof_range_intersects(leaf, r);
+}
+
+static unsigned invalidate_set(struct iof_iotlb_set *s, uint32_t domain, struct iof_range r)
+{
+	unsigned n = 0;
+
+	iof_lock_take(&s->lock);
+	for (unsigned i = 0; i < IOF_IOTLB_WAYS; i++)
+		if (meets(&s->way[i], domain, r)) {
+			s->way[i].domain = 0;
+			n++;
+		}
+	iof_lock_drop(&s->lock);
+	return n;
+}
+
+unsigned iof_iotlb_invalidate(struct iof_iotlb *t, uint32_t domain, struct iof_range r)
+{
+	unsigned n = 0;
+
+	if (atomic_load_explicit(&t->drop, memory_order_relaxed)) {
+		count(&t->dropped, 1);
+		return 0;
+	}
+	/* Every set: a large leaf sits under whichever of its pages missed. */
+	for (unsigned i = 0; i < IOF_IOTLB_SETS; i++)
+		n += invalidate_set(&t->set[i], domain, r);
+	count(&t->invalidations, 1);
+	return n;
+}
+
+uint32_t iof_iotlb_live(struct iof_iotlb *t)
+{
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < IOF_IOTLB_SETS; i++) {
+		iof_lock_take(&t->set[i].lock);
+		for (unsigned w = 0; w < IOF_IOTLB_WAYS; w++)
+			n += t->set[i].way[w].domain != 0;
+		iof_lock_drop(&t->set[i].lock);
+	}
+	return n;
+}

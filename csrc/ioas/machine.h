@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine: what contexts are opened on. IOMMUs, groups, devices, open files, page identities, pin counts, accounts.
+ *
+ * It is where two contexts meet: a group's DMA belongs to one context at a time (behaviour.md 6.2), and that is decided here, under the machine's
+ * lock. Groups and devices are only ever added, and stay where they are until the machine goes.
+ *
+ * A reference is held by the creator and by every open file. The last one frees everything.
+ *
+ * Lock order of this floor: context control lock, machine lock, IOAS domains lock, records lock (the IOVA lock). The control lock of one
+ * context at a time.
+ */
+#ifndef IOF_IOAS_MACHINE_H
+#define IOF_IOAS_MACHINE_H
+
+#include "ioas/iotlb.h"
+#include "ioas/preset.h"
+#include "pages/pages.h"
+#include "util/lock.h"
+#include "util/rsec.h"
+
+struct iof_context;
+struct iof_device;
+struct iof_hwpt;
+
+/* One IOMMU: the devices of one preset are behind it, and page tables fit the devices of the IOMMU they were made for. */
+struct iof_iommu {
+	const struct iof_preset_info *preset;
+	struct iof_iotlb iotlb;
+};
+
+/* An isolation group: devices that cannot be told apart by the IOMMU, so one owner has all. */
+struct iof_group {
+	uint32_t index, n_devices;
+	struct iof_iommu *iommu;
+	struct iof_context *owner; /* machine lock; NULL: nobody's */
+	uint32_t bound; /* machine lock: devices bound to the owner */
+	struct iof_hwpt *hwpt; /* owner's control lock: where the group's requester ids are attached */
+	struct iof_device *attached; /* owner's control lock: the devices attached there */
+};
+
+/* A device as the machine knows it; a context's handle on it is struct iof_device. */
+struct iof_mdev {
+	uint32_t index;
+	unsigned preset;
+	struct iof_group *group;
+	struct iof_iommu *iommu;
+	uint32_t opens; /* machine lock: open files */
+	bool bound; /* machine lock */
+	struct iof_rsec rsec; /* DMA reads `hwpt` inside it; detach and replace wait for it */
+	struct iof_hwpt *_Atomic hwpt; /* NULL: DMA is blocked */
+	char name[32];
+};
+
+/* An open file on the machine, by number. */
+struct iof_file;
+
+struct iof_table { /* a growing array of pointers; never shrinks */
+	void **at;
+	uint32_t n, room;
+};
+
+struct iof_machine {
+	_Atomic uint32_t refs;
+	struct iof_lock lock;
+	struct iof_alloc heap; /* used when none was given */
+	struct iof_memory memory;
+	struct iof_accounts *accounts;
+	unsigned accounting; /* enum iof_accounting of the public API */
+	unsigned preset; /* of devices plugged without saying */
+	struct iof_iommu *iommu[IOF_PRESETS];
+	struct iof_table groups, devices, files; /* machine lock; files[i] NULL: number i is free */
+	struct iof_context *contexts; /* machine lock: every living context */
+	_Atomic uint32_t next_domain; /* IOTLB tags */
+};
+
+struct iof_machine_options {
+	struct iof_alloc *alloc; /* NULL: the heap, by an allocator inside the machine */
+	unsigned preset, policy, addresses, accounting;
+	const uint32_t *groups;
+	size_t n_groups;
+};
+
+int iof_machine_make(const struct iof_machine_options *opt, struct iof_machine **out);
+void iof_machine_ref(struct iof_machine *m);
+void iof_machine_unref(struct iof_machine *m);
+
+/* group UINT32_MAX: a new one. 0, -EINVAL, -ENODEV, -ENOMEM. */
+int iof_machine_add_device(struct iof_machine *m, unsigned preset, uint32_t group, struct iof_mdev **out);
+struct iof_mdev *iof_machine_mdev(struct iof_machine *m, uint32_t index); /* NULL: none */
+
+/* Gives `file` the lowest free number. -ENOMEM. */
+int iof_machine_add_file(struct iof_machine *m, struct iof_file *file, int *number);
+void iof_machine_drop_file(struct iof_machine *m, int number);
+
+/* Group ownership: -EINVAL the device is bound already (2.23.2); -EPERM another context has the group (R6.2 step 4). release: the last device gives the group back. */
+int iof_group_claim(struct iof_machine *m, struct iof_mdev *d, struct iof_context *ctx);
+void iof_group_release(struct iof_machine *m, struct iof_mdev *d);
+
+#endif

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "ioas/fill.h"
+#include "ioas/place.h"
+
+int iofi_begin(struct iof_ioas *ioas, bool nowait)
+{
+	if (!nowait) {
+		iof_rwlock_read(&ioas->domains_lock);
+		iof_lock_take(&ioas->records->lock);
+		return 0;
+	}
+	if (!iof_rwlock_read_try(&ioas->domains_lock))
+		return -EAGAIN;
+	if (iof_likely(iof_lock_try(&ioas->records->lock)))
+		return 0;
+	iof_rwlock_read_drop(&ioas->domains_lock);
+	return -EAGAIN;
+}
+
+int iofi_place(struct iof_ioas *ioas, uint64_t addr, uint64_t length, bool fixed, uint64_t iova, struct iof_range *r)
+{
+	int rc;
+
+	if (!length || length & (ioas->alignment - 1))
+		return -EINVAL;
+	if (!fixed) {
+		rc = iof_space_place(ioas->space, addr, length, ioas->alignment, &iova);
+		if (iof_unlikely(rc))
+			return rc;
+		*r = (struct iof_range){ iova, iova + (length - 1) };
+		return 0;
+	}
+	if (iova & (ioas->alignment - 1))
+		return -EINVAL;
+	rc = iof_range_make(iova, length, r);
+	return rc ? rc : iof_space_check(ioas->space, *r);
+}
+
+/* The record's container is ready: finds the place and puts the area there, in transition. */
+static int place_record(struct iof_ioas *ioas, struct iof_map_request *rq, struct iof_record *rec, struct iof_range *r)
+{
+	int rc = iofi_place(ioas, rq->user_va, rq->length, rq->fixed, rq->iova, r);
+
+	if (iof_unlikely(rc))
+		return rc;
+	rec->area.start_byte = rq->user_va & IOF_PAGE_MASK;
+	rec->area.prot = (uint8_t)rq->prot;
+	if (iof_unlikely(rec->area.start_byte & (ioas->alignment - 1)))
+		return -EINVAL;
+	return iof_space_insert(ioas->space, *r, (uintptr_t)&rec->area);
+}
+
+static int insert(struct iof_ioas *ioas, struct iof_map_request *rq, struct iof_account *account, struct iof_record **out,
+		  struct iof_range *r)
+{
+	struct iof_record *rec = iof_records_get(ioas->records);
+	int rc;
+
+	if (iof_unlikely(!rec))
+		return -ENOMEM;
+	rc = iof_pages_init_user(&rec->pages, ioas->memory, rq->user_va, rq->length, rq->prot & IOF_PROT_WRITE, rq->policy,
+				 account);
+	if (iof_likely(!rc)) {
+		rc = place_record(ioas, rq, rec, r);
+		if (iof_likely(!rc)) {
+			*out = rec;
+			return 0;
+		}
+		iof_pages_fini(&rec->pages, ioas->memory);
+	}
+	iof_records_put(ioas->records, rec);
+	return rc;
+}
+
+/* The area could not be filled: out of the index again. */
+static void withdraw(struct iof_ioas *ioas, struct iof_record *rec, struct iof_range r)
+{
+	iof_lock_take(&ioas->records->lock);
+	iof_space_remove(ioas->space, r.start);
+	iof_area_put(ioas->records, &rec->area);
+	iof_lock_drop(&ioas->records->lock);
+}
+
+int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq)
+{
+	struct iof_account *account;
+	struct iof_record *rec;
+	struct iof_range r;
+	int rc = iof_context_account(ioas->ctx, &account);
+
+	if (iof_unlikely(rc))
+		return rc;
+	rc = iofi_begin(ioas, rq->nowait);
+	if (iof_unlikely(rc))
+		return rc;
+	rc = insert(ioas, rq, account, &rec, &r);
+	iof_lock_drop(&ioas->records->lock);
+	if (iof_unlikely(rc))
+		goto out;
+	rc = iofi_area_fill(ioas, &rec->area, r);
+	if (iof_unlikely(rc)) {
+		withdraw(ioas, rec, r);
+		goto out;
+	}
+	rq->iova = r.start;
+	iofi_count(&ioas->count.maps, 1);
+	iofi_count(&ioas->count.bytes, rq->length);
+	iofi_area_set(&rec->area, IOF_AREA_LIVE);
+out:
+	iofi_end(ioas);
+	return rc;
+}

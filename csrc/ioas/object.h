@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The object table of a context: ids, types and reference counts (behaviour.md 1.2–1.5).
+ *
+ * An id is the lowest free number from 1. It is *reserved* first (lookups do not see it), then *published*, or given back by
+ * abort. The count of users lives in the table's slot, not in the object: slots are never freed while the context lives, so a
+ * lookup needs no lock: it raises a count that is not zero, and only then looks at what the slot holds. A count of 1 is the
+ * table's own; removing an object takes the count from 1 to 0 in one step, which is what makes a busy object EBUSY and a
+ * removed one ENOENT to everybody at once.
+ *
+ * Two dangerous words: a *reserved* id has no object yet; a *user* is a reference that makes DESTROY say EBUSY, also the short one that a running
+ * call holds (R1.5.2).
+ *
+ * Locks: get and put need none. reserve, publish, abort and remove are under the context's control lock.
+ */
+#ifndef IOF_IOAS_OBJECT_H
+#define IOF_IOAS_OBJECT_H
+
+#include <stdatomic.h>
+
+#include "util/alloc.h"
+
+enum iof_object_type {
+	IOF_OBJECT_ANY = 0,
+	IOF_OBJECT_DEVICE = 1,
+	IOF_OBJECT_HWPT = 2,
+	IOF_OBJECT_IOAS = 4,
+};
+
+struct iof_object;
+
+struct iof_slot {
+	_Atomic uint32_t users; /* 0: free or reserved */
+	_Atomic uint16_t type;
+	uint16_t reserved; /* the id is taken, published or not */
+	struct iof_object *_Atomic object;
+};
+
+/* Embedded first in every object. */
+struct iof_object {
+	struct iof_slot *slot;
+	uint32_t id;
+	enum iof_object_type type;
+};
+
+#define IOF_OBJECT_CHUNKS 26 /* chunk k holds 64 << k slots */
+
+struct iof_objects {
+	struct iof_alloc *alloc;
+	struct iof_slot *_Atomic chunk[IOF_OBJECT_CHUNKS];
+	uint32_t lowest; /* every id below is taken */
+	uint32_t taken; /* ids reserved or published */
+};
+
+void iof_objects_init(struct iof_objects *t, struct iof_alloc *a);
+void iof_objects_fini(struct iof_objects *t);
+
+/* Takes the lowest free id for `o`. 0, -ENOMEM, -EBUSY (2^31-1 ids). */
+int iof_object_reserve(struct iof_objects *t, struct iof_object *o, enum iof_object_type type);
+void iof_object_publish(struct iof_object *o); /* users = 1 */
+void iof_object_abort(struct iof_objects *t, struct iof_object *o); /* gives a reserved id back */
+
+/* The object with one more user; NULL: absent, unpublished or of another type. */
+struct iof_object *iof_object_get(struct iof_objects *t, uint32_t id, enum iof_object_type type);
+
+static inline void iof_object_ref(struct iof_object *o)
+{
+	atomic_fetch_add_explicit(&o->slot->users, 1, memory_order_relaxed);
+}
+
+static inline void iof_object_put(struct iof_object *o)
+{
+	atomic_fetch_sub_explicit(&o->slot->users, 1, memory_order_release);
+}
+
+static inline uint32_t iof_object_users(const struct iof_object *o)
+{
+	return atomic_load_explicit(&o->slot->users, memory_order_acquire);
+}
+
+/* Takes a published object out of the table, its id free again. -EBUSY: someone else uses it. The object itself is the caller's now. */
+int iof_object_remove(struct iof_objects *t, struct iof_object *o);
+/* The same for teardown: waits for the short references of running calls, so that it cannot fail. The caller has dropped all long ones. */
+void iof_object_remove_wait(struct iof_objects *t, struct iof_object *o);
+
+/* The published object with the lowest id >= `from`; NULL: none. No reference is taken: control lock only. */
+struct iof_object *iof_object_next(struct iof_objects *t, uint32_t from);
+
+#endif

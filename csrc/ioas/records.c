@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ioas/records.h"
+
+#include <errno.h>
+
+int iof_records_create(struct iof_memory *m, struct iof_records **out)
+{
+	struct iof_records *r = iof_mem_zget(m->alloc, sizeof(*r), IOF_CACHELINE);
+
+	if (!r)
+		return -ENOMEM;
+	iof_lock_init(&r->lock, m->alloc->shared);
+	iof_slab_init(&r->whole, m->alloc, sizeof(struct iof_record), 0);
+	iof_slab_init(&r->bare, m->alloc, sizeof(struct iof_area), 0);
+	r->memory = m;
+	*out = r;
+	return 0;
+}
+
+static void records_free(struct iof_records *r)
+{
+	struct iof_alloc *a = r->memory->alloc;
+
+	iof_slab_fini(&r->whole);
+	iof_slab_fini(&r->bare);
+	iof_mem_put(a, r, sizeof(*r));
+}
+
+void iof_records_orphan(struct iof_records *r)
+{
+	bool last;
+
+	iof_lock_take(&r->lock);
+	r->orphan = true;
+	last = !r->whole.live;
+	iof_lock_drop(&r->lock);
+	if (last)
+		records_free(r);
+}
+
+struct iof_record *iof_records_get(struct iof_records *r)
+{
+	struct iof_record *rec = iof_slab_get(&r->whole);
+
+	if (iof_unlikely(!rec))
+		return NULL;
+	rec->home = r;
+	rec->area = (struct iof_area){ .pages = &rec->pages };
+	return rec;
+}
+
+struct iof_area *iof_records_get_bare(struct iof_records *r)
+{
+	struct iof_area *area = iof_slab_get(&r->bare);
+
+	if (area)
+		*area = (struct iof_area){ .bare = true };
+	return area;
+}
+
+void iof_records_put(struct iof_records *r, struct iof_record *rec)
+{
+	iof_slab_put(&r->whole, rec);
+}
+
+static bool pages_unref(struct iof_pages *p)
+{
+	return atomic_load_explicit(&p->refs, memory_order_acquire) == 1 ||
+	       atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) == 1;
+}
+
+struct iof_record *iof_area_put(struct iof_records *r, struct iof_area *area)
+{
+	struct iof_record *rec = iof_container_of(area->pages, struct iof_record, pages);
+	bool last = pages_unref(area->pages);
+
+	if (area->bare)
+		iof_slab_put(&r->bare, area);
+	if (!last)
+		return NULL;
+	if (rec->home != r)
+		return rec;
+	iof_pages_fini(&rec->pages, r->memory);
+	iof_records_put(r, rec);
+	return NULL;
+}
+
+void iof_record_retire(struct iof_record *rec)
+{
+	struct iof_records *home;
+	bool last;
+
+	if (!rec)
+		return;
+	home = rec->home;
+	iof_lock_take(&home->lock);
+	iof_pages_fini(&rec->pages, home->memory);
+	iof_records_put(home, rec);
+	last = home->orphan && !home->whole.live;
+	iof_lock_drop(&home->lock);
+	if (last)
+		records_free(home);
+}

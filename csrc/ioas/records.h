@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The records of an IOAS's mappings, and the lock they share with its index.
+ *
+ * A mapping is an *area*: a stretch of IOVAs showing a slice of a page container. MAP makes area and container as one record; COPY makes a bare area that
+ * shares the container of another record. A record lives until its container's last area is gone, which may be later than its own IOAS: so the pool
+ * of records is an object of its own that outlives the IOAS while records do. The pool's lock is the IOAS's IOVA lock, so the map
+ * path takes one lock for index and record.
+ *
+ * Two dangerous words: `start_byte` counts from the container's slot 0, not from the area; a *bare* area has no container inside.
+ */
+#ifndef IOF_IOAS_RECORDS_H
+#define IOF_IOAS_RECORDS_H
+
+#include "pages/pages.h"
+#include "util/lock.h"
+#include "util/slab.h"
+
+enum iof_area_state {
+	IOF_AREA_FILLING = 0, /* in transition: in the index, not usable yet */
+	IOF_AREA_LIVE = 1,
+	IOF_AREA_REMOVING = 2, /* in transition: on its way out */
+};
+
+struct iof_area {
+	struct iof_pages *pages;
+	uint64_t start_byte; /* container byte shown at the area's first IOVA */
+	uint8_t prot; /* IOF_PROT_READ | IOF_PROT_WRITE */
+	_Atomic uint8_t state; /* enum iof_area_state; changed under the IOVA lock, or by the owner of a transition */
+	uint8_t held; /* its slots are held: a page table shows them; owner of a transition, or domains lock for writing */
+	uint8_t bare;
+};
+
+struct iof_records;
+
+struct iof_record {
+	struct iof_area area;
+	struct iof_records *home;
+	struct iof_pages pages;
+};
+
+struct iof_records {
+	struct iof_lock lock; /* the IOAS's IOVA lock; protects everything below and the IOAS's space */
+	struct iof_slab whole, bare; /* struct iof_record, struct iof_area */
+	struct iof_memory *memory;
+	bool orphan; /* the IOAS is gone */
+};
+
+int iof_records_create(struct iof_memory *m, struct iof_records **out); /* 0, -ENOMEM */
+void iof_records_orphan(struct iof_records *r); /* the IOAS lets go; freed with the last record */
+
+/* Under the lock. NULL: no memory. The container of a whole record is not initialised. */
+struct iof_record *iof_records_get(struct iof_records *r);
+struct iof_area *iof_records_get_bare(struct iof_records *r);
+
+/* Under the lock: gives a record back whose container was never initialised or is finished. */
+void iof_records_put(struct iof_records *r, struct iof_record *rec);
+
+/*
+ * Under the lock of `r`: an area leaves the IOAS. What remains to be done without the lock (the container's last reference
+ * was in another pool) comes back as a record for iof_record_retire(); NULL: nothing.
+ */
+struct iof_record *iof_area_put(struct iof_records *r, struct iof_area *area);
+void iof_record_retire(struct iof_record *rec); /* under no records lock; NULL is fine */
+
+#endif

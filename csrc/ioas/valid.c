@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ioas/valid.h"
+
+#include "ioas/device.h"
+
+/* ---- IOAS ---- */
+
+/* Does the table show the area's bytes at both ends, with its permissions? */
+static bool shows(struct iof_hwpt *hwpt, const struct iof_area *area, struct iof_range r, uint64_t at)
+{
+	uint64_t byte = area->start_byte + (at - r.start), n, want;
+	unsigned prot;
+
+	want = iof_pages_address(area->pages, hwpt->ioas->memory, byte, 1, &n);
+	if (iof_pt_translate(hwpt->pt, at, &prot) != want)
+		return false;
+	return !(area->prot & ~prot);
+}
+
+static bool area_is_valid(struct iof_ioas *ioas, const struct iof_index_entry *e)
+{
+	struct iof_area *area = iofi_area_of(e);
+
+	if (atomic_load(&area->state) != IOF_AREA_LIVE || area->held != (ioas->n_domains != 0))
+		return false;
+	if (!iof_pages_is_valid(area->pages, ioas->memory))
+		return false;
+	for (uint32_t i = 0; i < ioas->n_domains; i++)
+		if (!shows(ioas->domains[i], area, e->range, e->range.start) ||
+		    !shows(ioas->domains[i], area, e->range, e->range.last))
+			return false;
+	return true;
+}
+
+static bool areas_are_valid(struct iof_ioas *ioas)
+{
+	struct iof_range from = IOF_RANGE_ALL;
+	struct iof_index_entry e;
+	uint64_t bytes = 0;
+
+	while (from.start <= from.last && iof_space_first(ioas->space, from, &e)) {
+		if (!area_is_valid(ioas, &e))
+			return false;
+		bytes += iof_range_length(e.range);
+		if (e.range.last == UINT64_MAX)
+			break;
+		from.start = e.range.last + 1;
+	}
+	return bytes == atomic_load(&ioas->count.bytes);
+}
+
+/* What a page table shows, all of it, is what the areas say: no leaf beyond them. */
+static uint64_t shown_bytes(const struct iof_hwpt *hwpt)
+{
+	struct iof_pt_stats stats;
+	uint64_t bytes = 0;
+
+	iof_pt_stats(hwpt->pt, &stats);
+	for (unsigned i = 0; i < 64; i++)
+		bytes += stats.leaves[i] << i;
+	return bytes;
+}
+
+static bool hwpts_are_valid(struct iof_ioas *ioas)
+{
+	uint32_t n = 0;
+
+	for (struct iof_hwpt *h = ioas->first_hwpt; h; h = h->next, n++) {
+		if (h->ioas != ioas || h->index >= ioas->n_domains || ioas->domains[h->index] != h)
+			return false;
+		if (!iof_pt_is_valid(h->pt) || shown_bytes(h) != atomic_load(&ioas->count.bytes))
+			return false;
+		if (!h->next && ioas->last_hwpt != h)
+			return false;
+	}
+	return n == ioas->n_domains && iof_object_users(&ioas->object) == 1 + n;
+}
+
+static bool ioas_is_valid(struct iof_ioas *ioas)
+{
+	return iof_space_is_valid(ioas->space) && ioas->alignment == iofi_ioas_alignment(ioas) && areas_are_valid(ioas) &&
+	       hwpts_are_valid(ioas);
+}
+
+/* ---- devices and groups ---- */
+
+static bool device_is_valid(struct iof_device *dev)
+{
+	struct iof_group *g = dev->mdev->group;
+	struct iof_hwpt *hwpt = atomic_load(&dev->mdev->hwpt);
+	bool listed = false;
+
+	for (struct iof_device *d = g->attached; d; d = d->next_attached)
+		listed |= d == dev;
+	return g->owner == dev->ctx && dev->mdev->bound && listed == dev->attached &&
+	       hwpt == (dev->attached ? g->hwpt : NULL) && iof_object_users(&dev->object) == 2u + dev->attached;
+}
+
+static uint32_t attachments(struct iof_machine *m, const struct iof_hwpt *hwpt)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < m->devices.n; i++)
+		n += atomic_load(&((struct iof_mdev *)m->devices.at[i])->hwpt) == hwpt;
+	return n;
+}
+
+static bool object_is_valid(struct iof_context *ctx, struct iof_object *o)
+{
+	uint32_t n;
+
+	switch (o->type) {
+	case IOF_OBJECT_IOAS:
+		return ioas_is_valid((struct iof_ioas *)o);
+	case IOF_OBJECT_DEVICE:
+		return device_is_valid((struct iof_device *)o);
+	case IOF_OBJECT_HWPT:
+		n = attachments(ctx->machine, (struct iof_hwpt *)o);
+		return iof_object_users(o) == 1 + n && (n || !((struct iof_hwpt *)o)->automatic);
+	default:
+		return false;
+	}
+}
+
+static bool context_is_valid(struct iof_context *ctx)
+{
+	struct iof_object *o;
+	uint32_t n = 0;
+
+	for (uint32_t id = 1; (o = iof_object_next(&ctx->objects, id)); id = o->id + 1, n++)
+		if (!object_is_valid(ctx, o))
+			return false;
+	return n == ctx->objects.taken;
+}
+
+static bool group_is_valid(struct iof_machine *m, const struct iof_group *g)
+{
+	uint32_t bound = 0, members = 0;
+
+	for (uint32_t i = 0; i < m->devices.n; i++) {
+		struct iof_mdev *d = m->devices.at[i];
+
+		members += d->group == g;
+		bound += d->group == g && d->bound;
+	}
+	return members == g->n_devices && bound == g->bound && !g->owner == !bound && !g->hwpt == !g->attached;
+}
+
+bool iofi_machine_is_valid(struct iof_machine *m)
+{
+	for (struct iof_context *ctx = m->contexts; ctx; ctx = ctx->next)
+		if (!context_is_valid(ctx))
+			return false;
+	for (uint32_t i = 0; i < m->groups.n; i++)
+		if (!group_is_valid(m, m->groups.at[i]))
+			return false;
+	return !m->memory.identities || iof_identities_is_valid(m->memory.identities);
+}

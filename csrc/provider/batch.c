@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Batches on the engine: one look-up of the IOAS, then the same steps as single calls. */
+#include <errno.h>
+
+#include "dispatch/call.h"
+#include "ioas/hwpt.h"
+#include "provider/engine.h"
+
+static struct iof_ioas *ioas_of(struct iof_handle *h, uint32_t id)
+{
+	return (struct iof_ioas *)iof_object_get(&iofi_engine(h)->file.ctx->objects, id, IOF_OBJECT_IOAS);
+}
+
+/* ---- map_many ---- */
+
+static int map_one(struct iof_ioas *ioas, const struct iof_map_many *many, size_t i)
+{
+	struct iof_map_request rq = {
+		.user_va = many->addresses[i],
+		.length = many->lengths[i],
+		.prot = iofi_prot_of(many->flags),
+		.fixed = many->flags & IOF_MAP_FIXED_IOVA,
+		.policy = many->policy ? (enum iof_hold_policy)(many->policy - 1) : ioas->memory->policy,
+	};
+	int rc;
+
+	if (rq.fixed)
+		rq.iova = many->iovas[i];
+	if (rq.length == UINT64_MAX || rq.iova == UINT64_MAX)
+		return -EOVERFLOW;
+	rc = iof_ioas_map(ioas, &rq);
+	if (!rc)
+		many->iovas[i] = rq.iova;
+	return rc;
+}
+
+static void undo(struct iof_ioas *ioas, const struct iof_map_many *many, size_t n)
+{
+	struct iof_range r;
+	uint64_t bytes;
+
+	while (n--)
+		if (!iof_range_make(many->iovas[n], many->lengths[n], &r))
+			iof_ioas_unmap(ioas, r, false, &bytes);
+}
+
+static int map_all(struct iof_ioas *ioas, struct iof_map_many *many)
+{
+	int rc;
+
+	for (size_t i = 0; i < many->n; i++) {
+		rc = map_one(ioas, many, i);
+		if (iof_likely(!rc))
+			continue;
+		undo(ioas, many, i);
+		many->failed = i;
+		return rc;
+	}
+	return 0;
+}
+
+int iofi_engine_map_many(struct iof_handle *h, struct iof_map_many *many)
+{
+	struct iof_ioas *ioas;
+	int rc;
+
+	many->failed = 0;
+	if (many->flags & ~(uint32_t)(IOF_MAP_FIXED_IOVA | IOF_MAP_READABLE | IOF_MAP_WRITEABLE))
+		return -EOPNOTSUPP;
+	if (many->policy > IOF_POLICY_PROBE || !iofi_prot_of(many->flags))
+		return -EINVAL;
+	ioas = ioas_of(h, many->ioas_id);
+	if (!ioas)
+		return -ENOENT;
+	rc = map_all(ioas, many);
+	iof_object_put(&ioas->object);
+	return rc;
+}
+
+/* ---- unmap_many ---- */
+
+static int unmap_one(struct iof_ioas *ioas, uint64_t iova, uint64_t length, uint64_t *bytes)
+{
+	struct iof_range r;
+	int rc = iova == UINT64_MAX || length == UINT64_MAX ? -EOVERFLOW : iof_range_make(iova, length, &r);
+
+	*bytes = 0;
+	if (!rc)
+		rc = iof_ioas_unmap(ioas, r, false, bytes);
+	return rc ? rc : *bytes ? 0 : -ENOENT;
+}
+
+int64_t iofi_engine_unmap_many(struct iof_handle *h, struct iof_unmap_many *many)
+{
+	struct iof_ioas *ioas = ioas_of(h, many->ioas_id);
+	int64_t good = 0;
+	uint64_t bytes;
+	int rc;
+
+	if (!ioas)
+		return -ENOENT;
+	for (size_t i = 0; i < many->n; i++) {
+		rc = unmap_one(ioas, many->iovas[i], many->lengths[i], &bytes);
+		good += !rc;
+		if (many->unmapped)
+			many->unmapped[i] = bytes;
+		if (many->errors)
+			many->errors[i] = rc;
+	}
+	iof_object_put(&ioas->object);
+	return good;
+}
+
+/* ---- translate ---- */
+
+/* The page table that pt_id means, with one user. An IOAS means its oldest. */
+static int table_of(struct iof_context *ctx, uint32_t pt_id, struct iof_hwpt **out)
+{
+	struct iof_object *o = iof_object_get(&ctx->objects, pt_id, IOF_OBJECT_ANY);
+	struct iof_hwpt *hwpt = (struct iof_hwpt *)o;
+	int rc = 0;
+
+	if (!o)
+		return -ENOENT;
+	if (o->type == IOF_OBJECT_IOAS) {
+		iof_lock_take(&ctx->control);
+		hwpt = ((struct iof_ioas *)o)->first_hwpt;
+		if (hwpt)
+			iof_object_ref(&hwpt->object);
+		iof_lock_drop(&ctx->control);
+		iof_object_put(o);
+		rc = hwpt ? 0 : -ENODEV;
+	} else if (o->type != IOF_OBJECT_HWPT) {
+		iof_object_put(o);
+		rc = -EINVAL;
+	}
+	*out = hwpt;
+	return rc;
+}
+
+int64_t iofi_engine_translate(struct iof_handle *h, uint32_t pt_id, size_t n, const uint64_t *iovas, uint64_t *addresses,
+			      uint8_t *prots)
+{
+	struct iof_hwpt *hwpt;
+	unsigned token;
+	int64_t found;
+	int rc = table_of(iofi_engine(h)->file.ctx, pt_id, &hwpt);
+
+	if (rc)
+		return rc;
+	token = iof_rsec_enter(&hwpt->rsec);
+	found = (int64_t)iof_pt_translate_many(hwpt->pt, iovas, n, addresses, prots);
+	iof_rsec_leave(&hwpt->rsec, token);
+	iof_hwpt_put_short(hwpt);
+	return found;
+}

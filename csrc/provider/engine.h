@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine as a provider: handles over dispatch's files, in this process. */
+#ifndef IOF_PROVIDER_ENGINE_H
+#define IOF_PROVIDER_ENGINE_H
+
+#include "dispatch/file.h"
+#include "provider/provider.h"
+
+struct iof_engine {
+	struct iof_handle handle;
+	struct iof_file file;
+};
+
+static inline struct iof_engine *iofi_engine(const struct iof_handle *h)
+{
+	return (struct iof_engine *)h;
+}
+
+/* batch.c */
+int iofi_engine_map_many(struct iof_handle *h, struct iof_map_many *many);
+int64_t iofi_engine_unmap_many(struct iof_handle *h, struct iof_unmap_many *many);
+int64_t iofi_engine_translate(struct iof_handle *h, uint32_t pt_id, size_t n, const uint64_t *iovas, uint64_t *addresses,
+			      uint8_t *prots);
+/* query.c */
+int64_t iofi_engine_endpoints(struct iof_handle *h, uint32_t dev_id, uint32_t ioas_id, size_t n,
+			      struct iof_endpoint_info *out);
+int iofi_engine_ioas_stats(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_stats *out);
+int iofi_engine_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats *out);
+int iofi_engine_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, struct iof_mapping_info *out);
+int iofi_engine_digest(struct iof_handle *h, uint64_t *out);
+/* softdev.c */
+int iofi_engine_dma(struct iof_handle *h, struct iof_dma *dma);
+
+#endif

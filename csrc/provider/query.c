@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the engine tells about itself: endpoints, statistics, mappings, the digest. */
+#include <errno.h>
+#include <string.h>
+
+#include "ioas/hwpt.h"
+#include "provider/engine.h"
+
+static struct iof_context *context_of(struct iof_handle *h)
+{
+	return iofi_engine(h)->file.ctx;
+}
+
+static struct iof_ioas *ioas_of(struct iof_context *ctx, uint32_t id)
+{
+	return (struct iof_ioas *)iof_object_get(&ctx->objects, id, IOF_OBJECT_IOAS);
+}
+
+/* ---- endpoints ---- */
+
+static struct iof_endpoint_info endpoint(struct iof_device *dev)
+{
+	struct iof_hwpt *hwpt = dev->attached ? dev->mdev->group->hwpt : NULL;
+
+	return (struct iof_endpoint_info){
+		.dev_id = dev->object.id,
+		.pasid = IOF_NO_PASID,
+		.hwpt_id = hwpt ? hwpt->object.id : 0,
+		.ioas_id = hwpt ? hwpt->ioas->object.id : 0,
+		.device = dev->mdev->index,
+		.group = dev->mdev->group->index,
+	};
+}
+
+static int64_t list_endpoints(struct iof_context *ctx, uint32_t dev_id, uint32_t ioas_id, size_t n,
+			      struct iof_endpoint_info *out)
+{
+	struct iof_endpoint_info info;
+	struct iof_object *o;
+	int64_t found = 0;
+
+	for (uint32_t id = 1; (o = iof_object_next(&ctx->objects, id)); id = o->id + 1) {
+		if (o->type != IOF_OBJECT_DEVICE || (dev_id && dev_id != o->id))
+			continue;
+		info = endpoint((struct iof_device *)o);
+		if (ioas_id && ioas_id != info.ioas_id)
+			continue;
+		if ((size_t)found < n)
+			out[found] = info;
+		found++;
+	}
+	return found;
+}
+
+int64_t iofi_engine_endpoints(struct iof_handle *h, uint32_t dev_id, uint32_t ioas_id, size_t n,
+			      struct iof_endpoint_info *out)
+{
+	struct iof_context *ctx = context_of(h);
+	int64_t found;
+
+	iof_lock_take(&ctx->control);
+	found = list_endpoints(ctx, dev_id, ioas_id, n, out);
+	iof_lock_drop(&ctx->control);
+	return found;
+}
+
+/* ---- statistics ---- */
+
+static void sum_tables(struct iof_ioas *ioas, struct iof_ioas_stats *out)
+{
+	struct iof_pt_stats pt;
+
+	for (struct iof_hwpt *hwpt = ioas->first_hwpt; hwpt; hwpt = hwpt->next) {
+		iof_pt_stats(hwpt->pt, &pt);
+		out->table_bytes += pt.table_bytes;
+		out->hwpts++;
+	}
+}
+
+static void sum_areas(struct iof_ioas *ioas, struct iof_ioas_stats *out)
+{
+	struct iof_index_stats index;
+
+	iof_space_stats(ioas->space, &index);
+	out->index_bytes = index.bytes;
+	out->record_bytes = ioas->records->whole.live * sizeof(struct iof_record) +
+			    ioas->records->bare.live * sizeof(struct iof_area);
+	out->mappings = iof_space_areas(ioas->space);
+	out->alignment = ioas->alignment;
+	out->large_pages = !ioas->small_pages;
+	out->pinned_pages = iofi_ioas_pinned(ioas);
+}
+
+static void fill_ioas_stats(struct iof_ioas *ioas, struct iof_ioas_stats *out)
+{
+	out->bytes_mapped = atomic_load(&ioas->count.bytes);
+	out->maps = atomic_load(&ioas->count.maps);
+	out->unmaps = atomic_load(&ioas->count.unmaps);
+	out->copies = atomic_load(&ioas->count.copies);
+	iof_rwlock_write(&ioas->domains_lock);
+	iof_lock_take(&ioas->records->lock);
+	sum_areas(ioas, out);
+	sum_tables(ioas, out);
+	iof_lock_drop(&ioas->records->lock);
+	iof_rwlock_write_drop(&ioas->domains_lock);
+}
+
+int iofi_engine_ioas_stats(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_stats *out)
+{
+	struct iof_context *ctx = context_of(h);
+	struct iof_ioas *ioas = ioas_of(ctx, ioas_id);
+
+	*out = (struct iof_ioas_stats){ 0 };
+	if (!ioas)
+		return -ENOENT;
+	iof_lock_take(&ctx->control);
+	fill_ioas_stats(ioas, out);
+	out->endpoints = (uint32_t)list_endpoints(ctx, 0, ioas_id, 0, NULL);
+	iof_lock_drop(&ctx->control);
+	iof_object_put(&ioas->object);
+	return 0;
+}
+
+static void fill_hwpt_stats(struct iof_hwpt *hwpt, struct iof_hwpt_stats *out)
+{
+	struct iof_range aperture = iof_pt_aperture(hwpt->pt);
+	struct iof_pt_config cfg;
+	struct iof_pt_stats pt;
+
+	iof_pt_config(hwpt->pt, &cfg);
+	*out = (struct iof_hwpt_stats){
+		.ioas_id = hwpt->ioas->object.id,
+		.automatic = hwpt->automatic,
+		.endpoints = iof_object_users(&hwpt->object) - 2, /* the object table, and this call */
+		.format = cfg.format,
+		.aperture_start = aperture.start,
+		.aperture_last = aperture.last,
+		.page_sizes = iof_pt_page_sizes(hwpt->pt),
+	};
+	iof_rwlock_write(&hwpt->ioas->domains_lock);
+	iof_pt_stats(hwpt->pt, &pt);
+	iof_rwlock_write_drop(&hwpt->ioas->domains_lock);
+	memcpy(out->leaves, pt.leaves, sizeof(out->leaves));
+	out->tables = pt.tables;
+	out->table_bytes = pt.table_bytes;
+}
+
+int iofi_engine_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats *out)
+{
+	struct iof_context *ctx = context_of(h);
+	struct iof_object *o = iof_object_get(&ctx->objects, hwpt_id, IOF_OBJECT_HWPT);
+
+	if (!o)
+		return -ENOENT;
+	iof_lock_take(&ctx->control);
+	fill_hwpt_stats((struct iof_hwpt *)o, out);
+	iof_lock_drop(&ctx->control);
+	iof_hwpt_put_short((struct iof_hwpt *)o);
+	return 0;
+}
+
+/* ---- mappings ---- */
+
+static uint32_t flags_of(const struct iof_area *area)
+{
+	return (area->prot & IOF_PROT_READ ? IOF_MAP_READABLE : 0) | (area->prot & IOF_PROT_WRITE ? IOF_MAP_WRITEABLE : 0);
+}
+
+/* Only live areas; one in transition is passed over as if it were not there. */
+static int find_mapping(struct iof_ioas *ioas, struct iof_range r, struct iof_mapping_info *out)
+{
+	struct iof_index_entry e;
+	struct iof_area *area;
+
+	while (iof_space_first(ioas->space, r, &e)) {
+		area = iofi_area_of(&e);
+		if (atomic_load(&area->state) == IOF_AREA_LIVE) {
+			*out = (struct iof_mapping_info){ .iova = e.range.start, .last = e.range.last,
+							  .address = area->pages->base + area->start_byte,
+							  .flags = flags_of(area) };
+			return 0;
+		}
+		if (e.range.last >= r.last)
+			break;
+		r.start = e.range.last + 1;
+	}
+	return -ENOENT;
+}
+
+int iofi_engine_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, struct iof_mapping_info *out)
+{
+	struct iof_ioas *ioas = ioas_of(context_of(h), ioas_id);
+	int rc;
+
+	if (!ioas)
+		return -ENOENT;
+	iof_lock_take(&ioas->records->lock);
+	rc = start <= last ? find_mapping(ioas, (struct iof_range){ start, last }, out) : -ENOENT;
+	iof_lock_drop(&ioas->records->lock);
+	iof_object_put(&ioas->object);
+	return rc;
+}
+
+/* ---- digest: FNV-1a over everything that a caller could tell apart ---- */
+
+static void mix(uint64_t *digest, uint64_t value)
+{
+	for (unsigned i = 0; i < 8; i++, value >>= 8)
+		*digest = (*digest ^ (value & 0xff)) * UINT64_C(0x100000001b3);
+}
+
+static void mix_areas(struct iof_ioas *ioas, uint64_t *digest)
+{
+	struct iof_mapping_info info;
+	struct iof_range r = IOF_RANGE_ALL;
+
+	while (!find_mapping(ioas, r, &info)) {
+		mix(digest, info.iova);
+		mix(digest, info.last);
+		mix(digest, info.address);
+		mix(digest, info.flags);
+		if (info.last == UINT64_MAX)
+			break;
+		r.start = info.last + 1;
+	}
+	mix(digest, iofi_ioas_pinned(ioas));
+}
+
+static void mix_ranges(struct iof_ioas *ioas, uint64_t *digest)
+{
+	struct iof_range holes[16];
+	size_t n = iof_space_ranges(ioas->space, holes, 16);
+
+	mix(digest, n);
+	for (size_t i = 0; i < n && i < 16; i++) {
+		mix(digest, holes[i].start);
+		mix(digest, holes[i].last);
+	}
+	mix(digest, ioas->alignment);
+	mix(digest, ioas->small_pages);
+}
+
+static void mix_leaves(struct iof_hwpt *hwpt, uint64_t *digest)
+{
+	struct iof_range r = IOF_RANGE_ALL;
+	struct iof_pt_leaf leaf;
+	uint64_t last;
+
+	while (!iof_pt_next_leaf(hwpt->pt, r, &leaf)) {
+		mix(digest, leaf.iova);
+		mix(digest, leaf.address);
+		mix(digest, (uint64_t)leaf.size_lg2 << 8 | leaf.prot);
+		last = leaf.iova | iof_low_mask(leaf.size_lg2);
+		if (last >= r.last)
+			break;
+		r.start = last + 1;
+	}
+}
+
+static void mix_object(struct iof_object *o, uint64_t *digest)
+{
+	struct iof_ioas *ioas = (struct iof_ioas *)o;
+	struct iof_endpoint_info info;
+
+	mix(digest, (uint64_t)o->id << 32 | o->type);
+	mix(digest, iof_object_users(o));
+	switch (o->type) {
+	case IOF_OBJECT_IOAS:
+		iof_lock_take(&ioas->records->lock);
+		mix_ranges(ioas, digest);
+		mix_areas(ioas, digest);
+		iof_lock_drop(&ioas->records->lock);
+		break;
+	case IOF_OBJECT_HWPT:
+		mix(digest, ((struct iof_hwpt *)o)->ioas->object.id);
+		mix_leaves((struct iof_hwpt *)o, digest);
+		break;
+	default:
+		info = endpoint((struct iof_device *)o);
+		mix(digest, info.hwpt_id);
+		mix(digest, info.device);
+	}
+}
+
+int iofi_engine_digest(struct iof_handle *h, uint64_t *out)
+{
+	struct iof_context *ctx = context_of(h);
+	struct iof_object *o;
+
+	*out = UINT64_C(0xcbf29ce484222325);
+	iof_lock_take(&ctx->control);
+	mix(out, atomic_load(&ctx->mm_mode));
+	for (uint32_t id = 1; (o = iof_object_next(&ctx->objects, id)); id = o->id + 1)
+		mix_object(o, out);
+	iof_lock_drop(&ctx->control);
+	return 0;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The DMA verb of a soft device: scatter-gather over the floor below. */
+#include <errno.h>
+
+#include "ioas/dma.h"
+#include "provider/engine.h"
+
+_Static_assert((int)IOF_DMA_MEMORY == (int)IOF_DMA_FAULT_MEMORY, "reasons");
+
+static int one(struct iof_engine *e, struct iof_dma *dma, struct iof_range r, struct iof_dma_fault *fault)
+{
+	struct iof_machine *m = e->file.machine;
+	struct iof_mdev *d = e->file.mdev;
+	uint64_t buffer = (uintptr_t)dma->buffer + dma->done;
+
+	switch (dma->op) {
+	case IOF_DMA_READ:
+		return iof_dma_read(m, d, r, buffer, fault);
+	case IOF_DMA_WRITE:
+		return iof_dma_write(m, d, r, buffer, fault);
+	case IOF_DMA_FILL:
+		return iof_dma_fill(m, d, r, dma->fill, fault);
+	case IOF_DMA_COPY:
+		return iof_dma_copy(m, d, r, dma->source + dma->done, fault);
+	default:
+		return -EINVAL;
+	}
+}
+
+/* A list is checked whole before the first byte moves. */
+static int check(const struct iof_dma *dma)
+{
+	struct iof_range r;
+	uint64_t total = 0;
+
+	if (dma->op < IOF_DMA_READ || dma->op > IOF_DMA_COPY)
+		return -EINVAL;
+	if (dma->pasid != IOF_NO_PASID)
+		return -ENODEV;
+	for (size_t i = 0; i < dma->n_segments; i++) {
+		if (iof_range_make(dma->segments[i].iova, dma->segments[i].length, &r) ||
+		    __builtin_add_overflow(total, dma->segments[i].length, &total))
+			return -EINVAL;
+	}
+	return total && dma->op == IOF_DMA_COPY ? -!!iof_range_make(dma->source, total, &r) * EINVAL : 0;
+}
+
+static void report(struct iof_dma *dma, const struct iof_dma_fault *fault)
+{
+	dma->reason = (enum iof_dma_reason)fault->reason;
+	dma->fault_iova = fault->iova;
+	dma->fault_write = fault->write;
+	dma->done += fault->done;
+}
+
+int iofi_engine_dma(struct iof_handle *h, struct iof_dma *dma)
+{
+	struct iof_dma_fault fault;
+	struct iof_range r;
+	int rc = check(dma);
+
+	dma->done = 0;
+	dma->reason = IOF_DMA_OK;
+	for (size_t i = 0; i < dma->n_segments && !rc; i++) {
+		iof_range_make(dma->segments[i].iova, dma->segments[i].length, &r);
+		rc = one(iofi_engine(h), dma, r, &fault);
+		report(dma, &fault);
+	}
+	return rc;
+}
