@@ -59,6 +59,9 @@ bool iof_index_first(const struct iof_index *ix, struct iof_range r, struct iof_
 /* Batch of iof_index_find(): values[i] of the entry covering at[i], or `missing`. Interleaved for throughput. */
 void iof_index_find_many(const struct iof_index *ix, const uint64_t *at, size_t n, uint64_t missing, uint64_t *values);
 
+/* The same with whole entries; where there is none, start is 1 and last 0. */
+void iof_index_find_entries(const struct iof_index *ix, const uint64_t *at, size_t n, struct iof_index_entry *entries);
+
 uint64_t iof_index_count(const struct iof_index *ix);
 
 /*

@@ -24,47 +24,65 @@ static void descend(const struct iofi_node **n, const uint64_t *at, unsigned lan
 	}
 }
 
-/* The value at the entry before the leaf's first, when that one reaches as far as x. */
-static uint64_t from_before(const struct iofi_leaf *leaf, uint64_t x, uint64_t missing)
+struct lane {
+	const struct iofi_leaf *leaf;
+	unsigned pos;
+};
+
+/* The entry that covers x, given the last that starts at or below it; leaf is NULL when there is none. */
+static struct lane covering(struct lane l, uint64_t x)
 {
-	if (!leaf->prev || leaf->hole - 1 < x)
-		return missing;
-	return leaf->prev->tail[leaf->prev->node.count - 1].value;
+	const struct lane none = { NULL, 0 };
+
+	if (iof_likely(l.leaf->start[l.pos] <= x))
+		return x <= l.leaf->tail[l.pos].last ? l : none;
+	/* The entry before the leaf's first may reach this far. */
+	if (!l.leaf->prev || l.leaf->hole - 1 < x)
+		return none;
+	return (struct lane){ l.leaf->prev, l.leaf->prev->node.count - 1 };
 }
 
-static void find_lanes(const struct iof_index *ix, const uint64_t *at, unsigned lanes, uint64_t missing, uint64_t *values)
+static void find_lanes(const struct iof_index *ix, const uint64_t *at, unsigned lanes, struct lane *out)
 {
 	const struct iofi_node *n[LANES];
-	unsigned pos[LANES];
 
 	for (unsigned k = 0; k < lanes; k++)
 		n[k] = ix->root;
 	for (unsigned h = ix->height; h; h--)
 		descend(n, at, lanes, h == 1);
 	for (unsigned k = 0; k < lanes; k++) {
-		pos[k] = iofi_leaf_rank(iofi_as_leaf(n[k]), at[k]);
-		__builtin_prefetch(&iofi_as_leaf(n[k])->tail[pos[k]]);
+		out[k] = (struct lane){ iofi_as_leaf(n[k]), iofi_leaf_rank(iofi_as_leaf(n[k]), at[k]) };
+		__builtin_prefetch(&out[k].leaf->tail[out[k].pos]);
 	}
-	for (unsigned k = 0; k < lanes; k++) {
-		const struct iofi_leaf *leaf = iofi_as_leaf(n[k]);
-		const struct iofi_tail *t = &leaf->tail[pos[k]];
-
-		if (leaf->start[pos[k]] > at[k])
-			values[k] = from_before(leaf, at[k], missing);
-		else
-			values[k] = at[k] <= t->last ? t->value : missing;
-	}
+	for (unsigned k = 0; k < lanes; k++)
+		out[k] = ix->count ? covering(out[k], at[k]) : (struct lane){ NULL, 0 };
 }
 
 void iof_index_find_many(const struct iof_index *ix, const uint64_t *at, size_t n, uint64_t missing, uint64_t *values)
 {
-	size_t i = 0;
+	struct lane l[LANES];
+	unsigned lanes;
 
-	if (!ix->count) {
-		for (; i < n; i++)
-			values[i] = missing;
-		return;
+	for (; n; n -= lanes, at += lanes, values += lanes) {
+		lanes = n < LANES ? (unsigned)n : LANES;
+		find_lanes(ix, at, lanes, l);
+		for (unsigned k = 0; k < lanes; k++)
+			values[k] = l[k].leaf ? l[k].leaf->tail[l[k].pos].value : missing;
 	}
-	for (; i < n; i += LANES)
-		find_lanes(ix, at + i, n - i < LANES ? (unsigned)(n - i) : LANES, missing, values + i);
+}
+
+void iof_index_find_entries(const struct iof_index *ix, const uint64_t *at, size_t n, struct iof_index_entry *entries)
+{
+	struct lane l[LANES];
+	unsigned lanes;
+
+	for (; n; n -= lanes, at += lanes, entries += lanes) {
+		lanes = n < LANES ? (unsigned)n : LANES;
+		find_lanes(ix, at, lanes, l);
+		for (unsigned k = 0; k < lanes; k++)
+			entries[k] = l[k].leaf ? (struct iof_index_entry){ { l[k].leaf->start[l[k].pos],
+									     l[k].leaf->tail[l[k].pos].last },
+									   l[k].leaf->tail[l[k].pos].value } :
+						 (struct iof_index_entry){ { 1, 0 }, 0 };
+	}
 }

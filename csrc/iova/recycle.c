@@ -335,6 +335,18 @@ int iof_recycle_give(struct iof_recycle *r, uint64_t iova, uint64_t length)
 	return 0;
 }
 
+static struct iof_range slot_range(const struct window *w, unsigned slot)
+{
+	uint64_t start = w->start + ((uint64_t)slot << w->shift);
+
+	return (struct iof_range){ start, start + iof_low_mask(w->shift) };
+}
+
+static bool slot_is_free(const struct window *w, unsigned slot)
+{
+	return w->free[slot / 64] >> slot % 64 & 1;
+}
+
 bool iof_recycle_find(const struct iof_recycle *r, uint64_t at, struct iof_range *out)
 {
 	const struct window *w = window_of(r, at);
@@ -342,15 +354,45 @@ bool iof_recycle_find(const struct iof_recycle *r, uint64_t at, struct iof_range
 	unsigned slot;
 
 	if (!w) {
-		if (!is_direct(r, at, &e))
+		if (!iof_space_find(r->space, at, &e))
 			return false;
 		*out = e.range;
 		return true;
 	}
 	slot = (unsigned)((at - w->start) >> w->shift);
-	out->start = w->start + ((uint64_t)slot << w->shift);
-	out->last = out->start + iof_low_mask(w->shift);
-	return !(w->free[slot / 64] >> slot % 64 & 1);
+	*out = slot_range(w, slot);
+	return !slot_is_free(w, slot);
+}
+
+/* The first slot at or after `at` that is taken. */
+static bool window_first(const struct window *w, uint64_t at, struct iof_range *out)
+{
+	unsigned slot = at > w->start ? (unsigned)((at - w->start) >> w->shift) : 0;
+
+	while (slot < slots_of(w) && slot_is_free(w, slot))
+		slot++;
+	*out = slot_range(w, slot);
+	return slot < slots_of(w);
+}
+
+bool iof_recycle_first(const struct iof_recycle *r, struct iof_range in, struct iof_range *out)
+{
+	const struct window *w;
+	struct iof_index_entry e;
+
+	while (iof_space_first(r->space, in, &e)) {
+		w = window_of(r, e.range.start);
+		if (!w || w->start != e.range.start) {
+			*out = e.range;
+			return true;
+		}
+		if (window_first(w, in.start, out))
+			return out->start <= in.last;
+		if (e.range.last >= in.last)
+			return false;
+		in.start = e.range.last + 1;
+	}
+	return false;
 }
 
 uint64_t iof_recycle_taken(const struct iof_recycle *r)

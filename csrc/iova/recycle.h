@@ -34,8 +34,11 @@ int iof_recycle_give(struct iof_recycle *r, uint64_t iova, uint64_t length);
 /* How many bytes take(length) sets aside: the class, or whole granules above it. 0: too long. */
 uint64_t iof_recycle_size(const struct iof_recycle *r, uint64_t length);
 
-/* The range that was taken at or around `at`. False: none. */
+/* What is in use at `at`: a range that was taken, or an area of the caller's. False: nothing. */
 bool iof_recycle_find(const struct iof_recycle *r, uint64_t at, struct iof_range *out);
+
+/* The lowest such range that intersects `in`. */
+bool iof_recycle_first(const struct iof_recycle *r, struct iof_range in, struct iof_range *out);
 
 uint64_t iof_recycle_taken(const struct iof_recycle *r); /* how many are out */
 void iof_recycle_trim(struct iof_recycle *r);

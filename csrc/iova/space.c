@@ -173,6 +173,14 @@ void iof_space_find_many(const struct iof_space *s, const uint64_t *at, size_t n
 	iof_index_find_many(s->used, at, n, IOF_SPACE_RESERVED, values);
 }
 
+void iof_space_find_entries(const struct iof_space *s, const uint64_t *at, size_t n, struct iof_index_entry *entries)
+{
+	iof_index_find_entries(s->used, at, n, entries);
+	for (size_t i = 0; i < n; i++)
+		if (entries[i].value == IOF_SPACE_RESERVED)
+			entries[i].range = (struct iof_range){ 1, 0 };
+}
+
 uint64_t iof_space_areas(const struct iof_space *s)
 {
 	return iof_index_count(s->used) - iof_index_count(s->reserved);

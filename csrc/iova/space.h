@@ -53,6 +53,8 @@ bool iof_space_find(const struct iof_space *s, uint64_t at, struct iof_index_ent
 bool iof_space_first(const struct iof_space *s, struct iof_range r, struct iof_index_entry *out);
 /* values[i]: the value of the area at at[i], or IOF_SPACE_RESERVED when there is none. */
 void iof_space_find_many(const struct iof_space *s, const uint64_t *at, size_t n, uint64_t *values);
+/* The same with whole entries; where there is no area, start is 1 and last 0. */
+void iof_space_find_entries(const struct iof_space *s, const uint64_t *at, size_t n, struct iof_index_entry *entries);
 
 uint64_t iof_space_areas(const struct iof_space *s); /* how many */
 bool iof_space_is_valid(const struct iof_space *s);

@@ -460,6 +460,7 @@ TEST(find_many_agrees_with_find)
 	struct iof_index_entry e;
 	struct iof_index *ix;
 	struct iof_alloc a;
+	static struct iof_index_entry whole[1000];
 	static uint64_t at[1000], v[1000];
 	uint64_t seed = 5;
 
@@ -473,8 +474,14 @@ TEST(find_many_agrees_with_find)
 		at[i] = i % 100 ? check_random(&seed) % (1 << 20) : UINT64_MAX;
 	for (size_t n = 0; n <= 1000; n += 333) {
 		iof_index_find_many(ix, at, n, 123456789, v);
-		for (size_t i = 0; i < n; i++)
-			CHECK_EQ(v[i], iof_index_find(ix, at[i], &e) ? e.value : 123456789);
+		iof_index_find_entries(ix, at, n, whole);
+		for (size_t i = 0; i < n; i++) {
+			bool there = iof_index_find(ix, at[i], &e);
+
+			CHECK_EQ(v[i], there ? e.value : 123456789);
+			CHECK_EQ(whole[i].range.start, there ? e.range.start : 1);
+			CHECK_EQ(whole[i].range.last, there ? e.range.last : 0);
+		}
 	}
 	iof_index_destroy(ix);
 }

@@ -57,6 +57,23 @@ static void check_new(struct out o, uint64_t granule, struct iof_range usable)
 	CHECK(iof_recycle_find(rec, r.last, &found) && found.start == r.start && found.last == r.last);
 }
 
+/* What is out, in order, is what first() walks over. */
+static void same_out(void)
+{
+	struct iof_range rest = IOF_RANGE_ALL, got;
+	unsigned n = 0;
+
+	for (; iof_recycle_first(rec, rest, &got); rest.start = got.last + 1, n++) {
+		unsigned i = 0;
+
+		while (i < n_out && out[i].iova != got.start)
+			i++;
+		CHECK(i < n_out);
+		CHECK_EQ(iof_range_length(got), iof_recycle_size(rec, out[i].length));
+	}
+	CHECK_EQ(n, n_out);
+}
+
 static void run_model(uint64_t seed, uint64_t granule, struct iof_range usable, uint64_t longest, bool full)
 {
 	unsigned refused = 0;
@@ -84,6 +101,8 @@ static void run_model(uint64_t seed, uint64_t granule, struct iof_range usable, 
 		if (step % 500 == 0)
 			iof_recycle_trim(rec);
 		CHECK(step % 8 || iof_recycle_is_valid(rec));
+		if (step % 64 == 0)
+			same_out();
 	}
 	CHECK_EQ(refused > 0, full);
 	CHECK(iof_space_is_valid(space));
