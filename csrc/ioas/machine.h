@@ -13,6 +13,7 @@
 #ifndef IOF_IOAS_MACHINE_H
 #define IOF_IOAS_MACHINE_H
 
+#include "ioas/driver.h"
 #include "ioas/iotlb.h"
 #include "ioas/preset.h"
 #include "pages/pages.h"
@@ -21,12 +22,21 @@
 
 struct iof_context;
 struct iof_device;
-struct iof_hwpt;
+struct iof_endpoint;
 
-/* One IOMMU: the devices of one preset are behind it, and page tables fit the devices of the IOMMU they were made for. */
+/* One IOMMU: a driver, its own context, an IOTLB. Page tables fit the devices of the IOMMU they were made for. */
 struct iof_iommu {
-	const struct iof_preset_info *preset;
+	const struct iof_driver *driver;
+	void *drv; /* the driver's */
 	struct iof_iotlb iotlb;
+};
+
+/* Where a PASID (0: the requester ids) of a group is attached. One for each PASID in use (behaviour.md 6.1). */
+struct iof_seat {
+	uint32_t pasid;
+	struct iof_hwpt *hwpt; /* owner's control lock */
+	struct iof_endpoint *endpoints; /* the devices of the group attached there */
+	struct iof_seat *next;
 };
 
 /* An isolation group: devices that cannot be told apart by the IOMMU, so one owner has all. */
@@ -35,20 +45,19 @@ struct iof_group {
 	struct iof_iommu *iommu;
 	struct iof_context *owner; /* machine lock; NULL: nobody's */
 	uint32_t bound; /* machine lock: devices bound to the owner */
-	struct iof_hwpt *hwpt; /* owner's control lock: where the group's requester ids are attached */
-	struct iof_device *attached; /* owner's control lock: the devices attached there */
+	struct iof_seat *seats; /* owner's control lock */
 };
 
 /* A device as the machine knows it; a context's handle on it is struct iof_device. */
 struct iof_mdev {
 	uint32_t index;
-	unsigned preset;
-	struct iof_group *group;
+	struct iof_group *group; /* NULL: unplugged */
 	struct iof_iommu *iommu;
+	struct iof_device_caps caps;
 	uint32_t opens; /* machine lock: open files */
 	bool bound; /* machine lock */
-	struct iof_rsec rsec; /* DMA reads `hwpt` inside it; detach and replace wait for it */
-	struct iof_hwpt *_Atomic hwpt; /* NULL: DMA is blocked */
+	struct iof_rsec rsec; /* DMA reads the list below inside it; whoever changes it waits for it */
+	struct iof_endpoint *_Atomic endpoints; /* what is attached; not in the list: DMA is blocked */
 	char name[32];
 };
 
@@ -67,9 +76,8 @@ struct iof_machine {
 	struct iof_memory memory;
 	struct iof_accounts *accounts;
 	unsigned accounting; /* enum iof_accounting of the public API */
-	unsigned preset; /* of devices plugged without saying */
-	struct iof_iommu *iommu[IOF_PRESETS];
-	struct iof_table groups, devices, files; /* machine lock; files[i] NULL: number i is free */
+	struct iof_iommu *soft[IOF_PRESETS]; /* made on first use; also among iommus */
+	struct iof_table iommus, groups, devices, files; /* machine lock; files[i] NULL: number i is free */
 	struct iof_context *contexts; /* machine lock: every living context */
 	_Atomic uint32_t next_domain; /* IOTLB tags */
 };
@@ -85,8 +93,16 @@ int iof_machine_make(const struct iof_machine_options *opt, struct iof_machine *
 void iof_machine_ref(struct iof_machine *m);
 void iof_machine_unref(struct iof_machine *m);
 
-/* group UINT32_MAX: a new one. 0, -EINVAL, -ENODEV, -ENOMEM. */
-int iof_machine_add_device(struct iof_machine *m, unsigned preset, uint32_t group, struct iof_mdev **out);
+/* A further IOMMU with a driver of the caller's. -ENOMEM. */
+int iof_machine_add_iommu(struct iof_machine *m, const struct iof_driver *driver, void *drv, struct iof_iommu **out);
+/* The soft IOMMU of a preset. NULL: no such preset, or no memory. */
+struct iof_iommu *iof_machine_soft(struct iof_machine *m, unsigned preset);
+
+/* group UINT32_MAX: a new one. -EINVAL the group is behind another IOMMU; -ENODEV no such group; -ENOMEM. */
+int iof_machine_add_device(struct iof_machine *m, struct iof_iommu *iommu, uint32_t group, const struct iof_device_caps *caps,
+			   struct iof_mdev **out);
+/* The device goes, its index is free again: nobody may have it open. Its group goes with its last device. */
+void iof_machine_remove_device(struct iof_machine *m, struct iof_mdev *d);
 struct iof_mdev *iof_machine_mdev(struct iof_machine *m, uint32_t index); /* NULL: none */
 
 /* Gives `file` the lowest free number. -ENOMEM. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdbool.h>
 
 #define FIRST_CHUNK_LG2 6
 #define MAX_ID INT32_MAX
@@ -117,15 +118,28 @@ struct iof_object *iof_object_get(struct iof_objects *t, uint32_t id, enum iof_o
 	return atomic_load_explicit(&slot->object, memory_order_relaxed);
 }
 
-int iof_object_remove(struct iof_objects *t, struct iof_object *o)
+/* From "the table's own user only" to nobody's, in one step. */
+static bool take_out(struct iof_object *o)
 {
 	uint32_t own = 1;
 
-	if (!atomic_compare_exchange_strong_explicit(&o->slot->users, &own, 0, memory_order_acq_rel,
-						     memory_order_relaxed))
+	return atomic_compare_exchange_strong_explicit(&o->slot->users, &own, 0, memory_order_acq_rel,
+						       memory_order_relaxed);
+}
+
+int iof_object_remove(struct iof_objects *t, struct iof_object *o)
+{
+	if (!take_out(o))
 		return -EBUSY;
 	iof_object_abort(t, o);
 	return 0;
+}
+
+void iof_object_bury(struct iof_objects *t, struct iof_object *o)
+{
+	while (!take_out(o))
+		sched_yield();
+	t->tombstones++;
 }
 
 void iof_object_remove_wait(struct iof_objects *t, struct iof_object *o)

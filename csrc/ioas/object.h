@@ -23,8 +23,17 @@
 enum iof_object_type {
 	IOF_OBJECT_ANY = 0,
 	IOF_OBJECT_DEVICE = 1,
-	IOF_OBJECT_HWPT = 2,
+	IOF_OBJECT_HWPT = 2, /* paging */
+	IOF_OBJECT_NESTED = 3,
 	IOF_OBJECT_IOAS = 4,
+	IOF_OBJECT_ACCESS = 5,
+	IOF_OBJECT_FAULT = 6,
+	IOF_OBJECT_VIOMMU = 7,
+	IOF_OBJECT_VDEVICE = 8,
+	IOF_OBJECT_VEVENTQ = 9,
+	IOF_OBJECT_HW_QUEUE = 10,
+	IOF_OBJECT_FOREIGN = 11, /* an embedder's */
+	IOF_OBJECT_TYPES
 };
 
 struct iof_object;
@@ -49,7 +58,8 @@ struct iof_objects {
 	struct iof_alloc *alloc;
 	struct iof_slot *_Atomic chunk[IOF_OBJECT_CHUNKS];
 	uint32_t lowest; /* every id below is taken */
-	uint32_t taken; /* ids reserved or published */
+	uint32_t taken; /* ids reserved or published, tombstones too */
+	uint32_t tombstones;
 };
 
 void iof_objects_init(struct iof_objects *t, struct iof_alloc *a);
@@ -82,6 +92,9 @@ static inline uint32_t iof_object_users(const struct iof_object *o)
 int iof_object_remove(struct iof_objects *t, struct iof_object *o);
 /* The same for teardown: waits for the short references of running calls, so that it cannot fail. The caller has dropped all long ones. */
 void iof_object_remove_wait(struct iof_objects *t, struct iof_object *o);
+
+/* As remove_wait, but the id stays taken for good: a tombstone (R1.3.5). */
+void iof_object_bury(struct iof_objects *t, struct iof_object *o);
 
 /* The published object with the lowest id >= `from`; NULL: none. No reference is taken: control lock only. */
 struct iof_object *iof_object_next(struct iof_objects *t, uint32_t from);
