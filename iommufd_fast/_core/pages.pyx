@@ -18,7 +18,7 @@ from iommufd_fast._core._fail import fail
 from iommufd_fast._core._slots import u64_array
 
 
-cdef const uint64_t *_data(array) noexcept:
+cdef const uint64_t *_data(array) except? NULL:
     return <const uint64_t *><uintptr_t>array.ctypes.data
 
 
@@ -105,8 +105,7 @@ cdef class PinnedPages(PageHolder):
                         iof_pages_release(&self.pages, self.memory, f[undo], l[undo])
             if rc:
                 try:
-                    fail(rc, f"hold_many: none held, as interval {done} (slots {first[done]}..{last[done]}) of
-                    {self!r}")
+                    fail(rc, f"hold_many: interval {done}, slots {first[done]}..{last[done]} of {self!r}; none held")
                 except OSError as error:
                     error.index = done
                     raise
@@ -187,8 +186,8 @@ cdef class PinnedPages(PageHolder):
         return iof_pages_holds(&self.pages, s)
 
     def pins(self, slot):
-        """How many `PinnedPages` have this held slot's page pinned. Only with synthetic addresses: they identify
-        pages.""" if self.memory.identities == NULL:
+        """How many `PinnedPages` have this held slot's page pinned. Only synthetic addresses can tell."""
+        if self.memory.identities == NULL:
             raise ValueError("pins are counted per page with address='synthetic' only")
         return iof_identity_pins(self.memory.identities, self.runs(slot, slot)[0][0])
 
