@@ -199,7 +199,7 @@ def test_many():
     p.hold_many(first, first)
     p.hold_many(first.astype(np.int32)[::-1], (first + 1)[::-1])
     assert p.pinned == 2 * n and p.stats()["intervals"] == 2 * n and p.is_valid()
-    with pytest.raises(ValueError, match="interval 1 .* none was released"):
+    with pytest.raises(ValueError, match=r"interval 1 .* none was released"):
         p.release_many([0, 1], [0, 1])
     p.release_many(first, first + 1)
     assert [p.holds(i) for i in range(4)] == [1, 0, 1, 0]

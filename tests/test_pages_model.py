@@ -60,7 +60,7 @@ class Pages(RuleBasedStateMachine):
         there = sorted(self.held[which].elements())
         some = data.draw(st.permutations(there)) if there else []
         some = some[: data.draw(st.integers(0, len(some)))]
-        extra = data.draw(st.booleans()) and [data.draw(INTERVAL)] or []
+        extra = data.draw(st.lists(INTERVAL, max_size=1))
         asked = some + extra
         firsts, lasts = [i[0] for i in asked], [i[1] for i in asked]
         if Counter(asked) <= self.held[which]:
