@@ -171,7 +171,10 @@ cdef class PageHolder:
     @property
     def pinned(self):
         """Slots that are pinned now."""
-        return iof_pages_pinned(&self.pages)
+        cdef uint64_t n
+        with nogil:
+            n = iof_pages_pinned(&self.pages)
+        return n
 
     def close(self):
         """Release every interval, then the buffer. A second time does nothing.
@@ -190,7 +193,8 @@ cdef class PageHolder:
             self.ready = False
         for (f, l), n in self.ledger.items():
             for _ in range(n):
-                iof_pages_release(&self.pages, self.memory, f, l)
+                with nogil:
+                    iof_pages_release(&self.pages, self.memory, f, l)
         self.ledger.clear()
         iof_pages_fini(&self.pages, self.memory)
         if self.has_view:

@@ -154,13 +154,14 @@ cdef class PinnedPages(PageHolder):
         ValueError
             One of the slots is not held.
         """
-        cdef uint64_t f, l, at, end, n, got = 0
+        cdef uint64_t f, l, at, end, n, start, got = 0
         cdef int rc
         f, l = self.slots(first, last)
         addresses, npages = [], []
         self.enter()
         try:
-            n = iof_pages_covered(&self.pages, f, l)
+            with nogil:
+                n = iof_pages_covered(&self.pages, f, l)
             if n != l - f + 1:
                 raise ValueError(f"slot {f + n} is not held; it has a device address only while it is")
             with nogil:
@@ -169,7 +170,9 @@ cdef class PinnedPages(PageHolder):
                 fail(rc, f"runs of slots {f}..{l} of {self!r}")
             at, end = f << 12, (l << 12) + 4095
             while True:
-                addresses.append(iof_pages_address(&self.pages, self.memory, at, end - at + 1, &got))
+                with nogil:
+                    start = iof_pages_address(&self.pages, self.memory, at, end - at + 1, &got)
+                addresses.append(start)
                 npages.append(got >> 12)
                 if got > end - at:
                     break
@@ -182,25 +185,37 @@ cdef class PinnedPages(PageHolder):
 
     def holds(self, slot):
         """How many intervals cover a slot."""
-        cdef uint64_t s = self.slots(slot, slot)[0]
-        return iof_pages_holds(&self.pages, s)
+        cdef uint64_t n, s = self.slots(slot, slot)[0]
+        with nogil:
+            n = iof_pages_holds(&self.pages, s)
+        return n
 
     def pins(self, slot):
         """How many `PinnedPages` have this held slot's page pinned. Only synthetic addresses can tell."""
         if self.memory.identities == NULL:
             raise ValueError("pins are counted per page with address='synthetic' only")
-        return iof_identity_pins(self.memory.identities, self.runs(slot, slot)[0][0])
+        cdef uint64_t n, address = self.runs(slot, slot)[0][0]
+        with nogil:
+            n = iof_identity_pins(self.memory.identities, address)
+        return n
 
     def is_valid(self):
         """Re-derive every count and index from the others. For tests."""
-        cdef bint ok = iof_pages_is_valid(&self.pages, self.memory)
-        if ok and self.memory.identities != NULL:
-            ok = iof_identities_is_valid(self.memory.identities)
-        return ok and sum(self.ledger.values()) == iof_pages_intervals(&self.pages)
+        cdef bint ok
+        cdef uint64_t n
+        with nogil:
+            n = iof_pages_intervals(&self.pages)
+            ok = iof_pages_is_valid(&self.pages, self.memory)
+            if ok and self.memory.identities != NULL:
+                ok = iof_identities_is_valid(self.memory.identities)
+        return ok and sum(self.ledger.values()) == n
 
     def stats(self):
         """A dict of counts: slots, pinned slots, intervals held, and pages charged to the account by everybody."""
-        return {"npages": self.pages.npages, "pinned": self.pinned, "intervals": iof_pages_intervals(&self.pages),
+        cdef uint64_t n
+        with nogil:
+            n = iof_pages_intervals(&self.pages)
+        return {"npages": self.pages.npages, "pinned": self.pinned, "intervals": n,
                 "charged": iof_account_locked(self.account)}
 
 
