@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Timing for the C benchmarks: a case is a function that does `ops` operations; it is run for a number of rounds and the best and the
- * median round are printed, per operation, as one JSON line:
+ * Timing for the C benchmarks: a case is a function that does `ops` operations; it is run for a number of rounds and
+ * the best and the median round are printed, per operation, as one JSON line:
  *
  *   {"bench": "pagetable", "case": "vtdss/map_4k", "ns_min": 4.71, "ns_median": 4.80, "unit_ops": 512}
  *
- * A case that needs a state brought back between two rounds gives `reset`, which is not timed. Machines are shared: ns_min is the figure.
+ * A case that needs a state brought back between two rounds gives `reset`, which is not timed. Machines are shared:
+ * ns_min is the figure.
  */
 #ifndef IOF_BENCHMARKS_BENCH_H
 #define IOF_BENCHMARKS_BENCH_H

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Page tables: map, unmap and lookups of each format. The tables' own pages are warm: a round before the timed ones has made them.
+ * Page tables: map, unmap and lookups of each format. The tables' own pages are warm: a round before the timed ones has
+ * made them.
  *
  *   bench_pagetable [part of a case's name] [rounds]
  */

@@ -2,8 +2,10 @@
 /*
  * Single entries and runs of entries.
  *
- * Entries are read and written by walkers and writers at the same time, each as one aligned 8-byte access. Single ones go through
- * the atomic built-ins, which are plain moves. Runs use 16-byte vectors, which the machine splits at 8-byte boundaries at worst, so no walker sees half an entry. ThreadSanitizer cannot know that, so its build takes the atomic loop.
+ * Entries are read and written by walkers and writers at the same time, each as one aligned 8-byte access. Single ones
+ * go through the atomic built-ins, which are plain moves. Runs use 16-byte vectors, which the machine splits at 8-byte
+ * boundaries at worst, so no walker sees half an entry. ThreadSanitizer cannot know that, so its build takes the atomic
+ * loop.
  */
 #ifndef IOF_PAGETABLE_ENTRIES_H
 #define IOF_PAGETABLE_ENTRIES_H

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The AMD host table (AMD IOMMU specification, "I/O Page Tables for Host Translations"), for any granule. Included by fmt_amdv1.c
- * and fmt_mock.c, which define FMT_OPS, FMT_LIMITS, FMT_GRANULE_LG2 and AMDV1_LEVEL_MAX first.
+ * The AMD host table (AMD IOMMU specification, "I/O Page Tables for Host Translations"), for any granule. Included by
+ * fmt_amdv1.c and fmt_mock.c, which define FMT_OPS, FMT_LIMITS, FMT_GRANULE_LG2 and AMDV1_LEVEL_MAX first.
  *
- * Each entry says what is below it: next level 0 a leaf of the item's own size, 7 a leaf of an encoded size, else the level of the
- * table it points to (hardware counts from 1, so that is our own level). A leaf of 2^s bytes fills 2^(s - item) items, all alike;
- * the low bits of their address field hold a run of ones, as long as s says, and then a zero.
+ * Each entry says what is below it: next level 0 a leaf of the item's own size, 7 a leaf of an encoded size, else the
+ * level of the table it points to (hardware counts from 1, so that is our own level). A leaf of 2^s bytes fills 2^(s -
+ * item) items, all alike; the low bits of their address field hold a run of ones, as long as s says, and then a zero.
  *
  * The address field counts granules from bit 12 up: for a 2 KiB granule it holds the address shifted left by one.
  */

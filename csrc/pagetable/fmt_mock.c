@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The mock device's table: the AMD host table with half a CPU page as its granule. It keeps everything above honest about granules
- * that are not 4 KiB, and every 4 KiB leaf here is already two items.
+ * The mock device's table: the AMD host table with half a CPU page as its granule. It keeps everything above honest
+ * about granules that are not 4 KiB, and every 4 KiB leaf here is already two items.
  */
 #define FMT_OPS iofi_pt_mock
 #define FMT_LIMITS mock_limits

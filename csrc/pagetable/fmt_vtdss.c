@@ -2,8 +2,8 @@
 /*
  * VT-d second stage (Intel VT-d specification, "Second-Stage Paging Entries").
  *
- * No present bit: an entry with neither R nor W is empty. Leaves are single items of 4 KiB, 2 MiB and 1 GiB; PS marks the larger
- * ones. A table entry carries R and W, so that the leaf alone decides.
+ * No present bit: an entry with neither R nor W is empty. Leaves are single items of 4 KiB, 2 MiB and 1 GiB; PS marks
+ * the larger ones. A table entry carries R and W, so that the leaf alone decides.
  */
 #include "pagetable/internal.h"
 
@@ -22,7 +22,10 @@
 #define FMT_DIRTY ITEM_D
 #define VTDSS_LEAF_LEVELS 3u
 
-/* The features live in leaf_bits: SNP as it stands in a leaf, and bit 0 for "a read-only map is refused", which no leaf shows. */
+/*
+ * The features live in leaf_bits: SNP as it stands in a leaf, and bit 0 for "a read-only map is refused", which no leaf
+ * shows.
+ */
 #define BITS_FORCE_WRITEABLE UINT64_C(1)
 
 static uint64_t vtdss_leaf_bits(uint32_t features)

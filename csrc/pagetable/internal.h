@@ -2,8 +2,8 @@
 /*
  * What the files of this folder share: the page table object and the one table of functions that each format fills.
  *
- * A format is one small file: limits and inline accessors named fmt_*, then `#include "pagetable/walker.h"`, which defines the ops
- * below as static functions compiled against them. The indirect call in pagetable.c is the only one.
+ * A format is one small file: limits and inline accessors named fmt_*, then `#include "pagetable/walker.h"`, which
+ * defines the ops below as static functions compiled against them. The indirect call in pagetable.c is the only one.
  *
  * What a format file defines before the include:
  *   FMT_OPS, FMT_LIMITS   the name of its ops and its struct iofi_pt_limits
@@ -27,7 +27,10 @@
 #include "pagetable/tables.h"
 
 struct iof_pt {
-	/* Address of the top table | its level, in one word so that growing publishes both at once. Only the level ever grows. */
+	/*
+	 * Address of the top table | its level, in one word so that growing publishes both at once. Only the level ever
+	 * grows.
+	 */
 	uint64_t root;
 	uint64_t last; /* the highest IOVA */
 	uint64_t page_sizes;
@@ -43,7 +46,8 @@ struct iofi_pt_limits {
 	uint8_t level_max;
 	uint8_t va_max_lg2;
 	uint8_t oa_max_lg2;
-	bool level_from_va; /* the top level follows from the VA width, and an impossible one is -EOPNOTSUPP, not -EINVAL */
+	/* the top level follows from the VA width, and an impossible one is -EOPNOTSUPP, not -EINVAL */
+	bool level_from_va;
 	uint32_t features; /* known ones */
 	uint64_t (*leaf_bits)(uint32_t features);
 	uint64_t (*leaf_sizes)(unsigned level);

@@ -2,8 +2,8 @@
 /*
  * The page table object: its shape, its life, and the way into the walker of its format.
  *
- * Everything that a format decides is behind one table of functions, called once at the top of each operation. Formats are found by
- * number, not by a pointer in the object: an object in shared memory holds no address of a process's code.
+ * Everything that a format decides is behind one table of functions, called once at the top of each operation. Formats
+ * are found by number, not by a pointer in the object: an object in shared memory holds no address of a process's code.
  */
 #include "pagetable/pagetable.h"
 
@@ -165,7 +165,8 @@ uint64_t iof_pt_root(const struct iof_pt *pt, unsigned *top_level)
 	return (uintptr_t)iofi_root_table(root);
 }
 
-int iof_pt_map(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot, struct iof_pt_gather *g)
+int iof_pt_map(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
+	       struct iof_pt_gather *g)
 {
 	return ops(pt)->map(pt, iova, address, length, prot, g);
 }
@@ -193,7 +194,8 @@ uint64_t iof_pt_translate(const struct iof_pt *pt, uint64_t iova, unsigned *prot
 	return ops(pt)->translate(pt, iova, prot);
 }
 
-size_t iof_pt_translate_many(const struct iof_pt *pt, const uint64_t *iovas, size_t n, uint64_t *addresses, uint8_t *prots)
+size_t iof_pt_translate_many(const struct iof_pt *pt, const uint64_t *iovas, size_t n, uint64_t *addresses,
+			     uint8_t *prots)
 {
 	return ops(pt)->translate_many(pt, iovas, n, addresses, prots);
 }
@@ -239,7 +241,8 @@ void iof_pt_visit(const struct iof_pt *pt,
 	ops(pt)->visit(pt, fn, ctx);
 }
 
-int iof_pt_walk_foreign(const struct iof_pt_config *cfg, uint64_t root, unsigned top_level, iof_pt_read_fn read, void *ctx,
+int iof_pt_walk_foreign(const struct iof_pt_config *cfg, uint64_t root, unsigned top_level, iof_pt_read_fn read,
+			void *ctx,
 			uint64_t iova, struct iof_pt_leaf *leaf)
 {
 	const struct iofi_pt_ops *o = format_ops(cfg->format);

@@ -2,18 +2,18 @@
 /*
  * IO page tables: what an IOMMU walks, in the hardware's own formats.
  *
- * This floor knows addresses and permissions and nothing about who owns memory. One walker (walker.h) is compiled once per format
- * (fmt_*.c: an enum of limits and a dozen inlines). A table's address is its pointer: tables are 4 KiB-aligned memory of the allocator,
- * and an entry holds the pointer itself.
+ * This floor knows addresses and permissions and nothing about who owns memory. One walker (walker.h) is compiled once
+ * per format (fmt_*.c: an enum of limits and a dozen inlines). A table's address is its pointer: tables are 4
+ * KiB-aligned memory of the allocator, and an entry holds the pointer itself.
  *
- * Sharing: map, unmap and walk may run at the same time on *disjoint* IOVA ranges; the caller keeps two writers off the same range. Table
- * pages that an unmap unlinks are collected in a gather and handed back by iof_pt_release() after the caller has made sure
- * that no walker can still be in them (rsec.h).
+ * Sharing: map, unmap and walk may run at the same time on *disjoint* IOVA ranges; the caller keeps two writers off the
+ * same range. Table pages that an unmap unlinks are collected in a gather and handed back by iof_pt_release() after the
+ * caller has made sure that no walker can still be in them (rsec.h).
  *
  * Levels count up from the leaves: level 0 is the lowest table.
  *
- * Sources: Intel VT-d specification 3.7 "Second-Stage Paging Entries"; AMD IOMMU specification 2.2.3 "I/O Page Tables for Host Translations";
- * algorithms and errors: behaviour.md chapter 10.
+ * Sources: Intel VT-d specification 3.7 "Second-Stage Paging Entries"; AMD IOMMU specification 2.2.3 "I/O Page Tables
+ * for Host Translations"; algorithms and errors: behaviour.md chapter 10.
  */
 #ifndef IOF_PAGETABLE_H
 #define IOF_PAGETABLE_H
@@ -89,25 +89,35 @@ void iof_pt_config(const struct iof_pt *pt, struct iof_pt_config *out); /* with 
 uint64_t iof_pt_root(const struct iof_pt *pt, unsigned *top_level); /* address of the top table now */
 
 /*
- * Maps [iova, iova+length) to [address, …) with the largest leaves that alignment and page_sizes allow. 0; -EINVAL no READ|WRITE, length 0, permission the format
- * cannot express; -EOVERFLOW; -ERANGE outside the table or address beyond oa_lg2; -ENXIO misaligned; -EADDRINUSE a leaf is in the way; -ENOMEM. On an error
- * nothing of the range is mapped (empty tables may remain, R10.2.8). `g` collects empty tables that a large leaf replaced.
+ * Maps [iova, iova+length) to [address, …) with the largest leaves that alignment and page_sizes allow. 0; -EINVAL no
+ * READ|WRITE, length 0, permission the format cannot express; -EOVERFLOW; -ERANGE outside the table or address beyond
+ * oa_lg2; -ENXIO misaligned; -EADDRINUSE a leaf is in the way; -ENOMEM. On an error nothing of the range is mapped
+ * (empty tables may remain, R10.2.8). The last address too must be within
+ * oa_lg2. `g` collects, also on an error, empty tables that a large leaf replaced.
  */
-int iof_pt_map(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot, struct iof_pt_gather *g);
+int iof_pt_map(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
+	       struct iof_pt_gather *g);
 
-/* Returns the bytes removed (R10.3.1–3): whole leaves only, stops at the first gap, may exceed `length` when it ends inside a leaf. */
+/*
+ * Returns the bytes removed (R10.3.1–3): whole leaves only, stops at the first gap, may exceed `length` when it ends
+ * inside a leaf.
+ */
 uint64_t iof_pt_unmap(struct iof_pt *pt, uint64_t iova, uint64_t length, struct iof_pt_gather *g);
 
 /* Hands gathered tables back for reuse. After the caller's rsec sync. */
 void iof_pt_release(struct iof_pt *pt, struct iof_pt_gather *g);
 
-/* 0 and *leaf, or -ENOENT (a hole), -ERANGE (outside the table). Lock-free; inside a read section when tables may be freed. */
+/*
+ * 0 and *leaf, or -ENOENT (a hole), -ERANGE (outside the table). Lock-free; inside a read section when tables may be
+ * freed.
+ */
 int iof_pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf);
 
 /* The address `iova` translates to, or UINT64_MAX. The fast form of a walk; *prot may be NULL. */
 uint64_t iof_pt_translate(const struct iof_pt *pt, uint64_t iova, unsigned *prot);
 /* n of them, interleaved; addresses[i] is UINT64_MAX for a hole; prots may be NULL. Returns how many were found. */
-size_t iof_pt_translate_many(const struct iof_pt *pt, const uint64_t *iovas, size_t n, uint64_t *addresses, uint8_t *prots);
+size_t iof_pt_translate_many(const struct iof_pt *pt, const uint64_t *iovas, size_t n, uint64_t *addresses,
+			     uint8_t *prots);
 
 /* The first leaf that intersects [from, last]: 0, or -ENOENT. Call again with leaf->iova + size to iterate. */
 int iof_pt_next_leaf(const struct iof_pt *pt, struct iof_range within, struct iof_pt_leaf *leaf);
@@ -115,28 +125,38 @@ int iof_pt_next_leaf(const struct iof_pt *pt, struct iof_range within, struct io
 /* Dirty bits. set: marks the one item translating iova (0, -ENOENT, -EOPNOTSUPP where the format has none). */
 int iof_pt_set_dirty(struct iof_pt *pt, uint64_t iova);
 /*
- * Visits dirty entries of `r` ascending; fn(start, length) as Linux reports them, quirk included (R10.3.7). `clear` makes them clean. 0, -ERANGE, -EOPNOTSUPP.
- * With `exact`, whole leaves are reported instead, never under-reporting.
+ * Visits dirty entries of `r` ascending; fn(start, length) as Linux reports them, quirk included (R10.3.7). `clear`
+ * makes them clean. 0, -ERANGE, -EOPNOTSUPP. With `exact`, whole leaves are reported instead, never under-reporting.
  */
 int iof_pt_read_dirty(struct iof_pt *pt, struct iof_range r, bool clear, bool exact,
 		      void (*fn)(void *ctx, uint64_t start, uint64_t length), void *ctx);
 
-/* Frees empty tables inside the range that unmaps left behind, and the recycled pool. Unlinked ones go to `g`. */
+/*
+ * Frees empty tables that unmaps left behind, and the chunks of the pool that have no table in use. Unlinked ones go to
+ * `g`; a second trim after their release frees those. Unlike the others, needs to be alone: no map or unmap at the same
+ * time.
+ */
 void iof_pt_trim(struct iof_pt *pt, struct iof_pt_gather *g);
 
 void iof_pt_stats(const struct iof_pt *pt, struct iof_pt_stats *out);
 bool iof_pt_is_valid(const struct iof_pt *pt); /* re-derives the whole table; for tests */
 
-/* Visits every linked table in walk order (depth first, ascending): address, level, number of entries, the entries. For dumps and golden comparison. */
+/*
+ * Visits every linked table in walk order (depth first, ascending): address, level, number of entries, the entries. For
+ * dumps and golden comparison.
+ */
 void iof_pt_visit(const struct iof_pt *pt,
-		  void (*fn)(void *ctx, uint64_t address, unsigned level, const uint64_t *entries, size_t n), void *ctx);
+		  void (*fn)(void *ctx, uint64_t address, unsigned level, const uint64_t *entries, size_t n),
+		  void *ctx);
 
 /*
- * Foreign tables: walks a table in memory that is not ours. `read` copies one 8-byte entry at a table address (0, or -EFAULT); used by PageTable.over().
- * -ENOENT hole; -ERANGE; -EFAULT a table outside memory; -EINVAL reserved bits or an impossible level.
+ * Foreign tables: walks a table in memory that is not ours. `read` copies one 8-byte entry at a table address (0, or
+ * -EFAULT); used by PageTable.over(). -ENOENT hole; -ERANGE; -EFAULT a table outside memory; -EINVAL reserved bits or
+ * an impossible level.
  */
 typedef int (*iof_pt_read_fn)(void *ctx, uint64_t address, uint64_t *entry);
-int iof_pt_walk_foreign(const struct iof_pt_config *cfg, uint64_t root, unsigned top_level, iof_pt_read_fn read, void *ctx,
+int iof_pt_walk_foreign(const struct iof_pt_config *cfg, uint64_t root, unsigned top_level, iof_pt_read_fn read,
+			void *ctx,
 			uint64_t iova, struct iof_pt_leaf *leaf);
 
 #endif

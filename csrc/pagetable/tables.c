@@ -23,7 +23,9 @@ void iofi_tables_fini(struct iofi_tables *t)
 	iof_mem_put(t->alloc, t->chunks, t->chunk_room * sizeof(*t->chunks));
 }
 
-/* A new chunk is at most 1/64 of what there is (1/32 while small): the unused rest of the newest one stays under 2 %. */
+/*
+ * A new chunk is at most 1/64 of what there is (1/32 while small): the unused rest of the newest one stays under 2 %.
+ */
 static uint32_t chunk_tables(const struct iofi_tables *t)
 {
 	uint64_t share = t->total / (t->total < 1024 ? 32 : 64);

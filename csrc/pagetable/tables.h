@@ -2,12 +2,12 @@
 /*
  * The pool of table pages behind one page table.
  *
- * Tables are 4 KiB, carved from chunks that grow with the table (16 KiB at first, 2 MiB at the most), so that a small page table
- * stays small and a large one wastes less than 2 %. A table that is not in use lies on one list, linked through its first
- * word; nothing in it is cleared, whoever takes it either overwrites it whole or zeroes it.
+ * Tables are 4 KiB, carved from chunks that grow with the table (16 KiB at first, 2 MiB at the most), so that a small
+ * page table stays small and a large one wastes less than 2 %. A table that is not in use lies on one list, linked
+ * through its first word; nothing in it is cleared, whoever takes it either overwrites it whole or zeroes it.
  *
- * The link is a multiple of 4096. In every format such an entry is "not present", so a walker that is still inside a table just
- * gathered reads a hole in its first slot and the old leaves in the others, never a wild address.
+ * The link is a multiple of 4096. In every format such an entry is "not present", so a walker that is still inside a
+ * table just gathered reads a hole in its first slot and the old leaves in the others, never a wild address.
  */
 #ifndef IOF_PAGETABLE_TABLES_H
 #define IOF_PAGETABLE_TABLES_H

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The walker: looking things up. Included once by each format file (internal.h lists what that file defines first); map, unmap,
- * dirty bits and checks are in walker_*.h, included below.
+ * The walker: looking things up. Included once by each format file (internal.h lists what that file defines first);
+ * map, unmap, dirty bits and checks are in walker_*.h, included below.
  *
- * A walk starts at the root word (table and level in one), and goes down while entries are tables. The level falls with each step,
- * so a walk ends whatever the entries say. Nothing is locked: entries are read with acquire, and a table that was unlinked while we
- * are in it stays readable until the caller's read section ends.
+ * A walk starts at the root word (table and level in one), and goes down while entries are tables. The level falls with
+ * each step, so a walk ends whatever the entries say. Nothing is locked: entries are read with acquire, and a table
+ * that was unlinked while we are in it stays readable until the caller's read section ends.
  */
 #include <errno.h>
 #include <string.h>
@@ -189,58 +189,7 @@ static size_t pt_translate_many(const struct iof_pt *pt, const uint64_t *iovas, 
 	return found;
 }
 
-/* Depth first from `at`: the first leaf of this table that does not end before `at`. */
-static bool next_in_table(const uint64_t *table, unsigned level, uint64_t at, uint64_t last, struct iof_pt_leaf *leaf)
-{
-	unsigned index = item_index(at, level), end = end_index(at, last, level);
-
-	for (; index < end; index++, at = (at | item_mask(level)) + 1) {
-		uint64_t item = iofi_entry_load(&table[index]);
-
-		if (!fmt_present(item))
-			continue;
-		if (!level || !fmt_is_table(item, level)) {
-			leaf_decode(at, item, level, leaf);
-			if (FMT_CONTIG && leaf->size_lg2 > item_lg2(level))
-				leaf->dirty = contig_dirty(&table[index], index, 1u << (leaf->size_lg2 - item_lg2(level)));
-			return true;
-		}
-		if (next_in_table(table_of(item), level - 1, at, last, leaf))
-			return true;
-	}
-	return false;
-}
-
-static int pt_next_leaf(const struct iof_pt *pt, struct iof_range within, struct iof_pt_leaf *leaf)
-{
-	uint64_t root = root_load(pt);
-	unsigned level = iofi_root_level(root);
-	uint64_t last = within.last < pt->last ? within.last : pt->last;
-
-	if (within.start > last || within.start >> item_lg2(level) >= IOFI_TABLE_ITEMS)
-		return -ENOENT;
-	return next_in_table(iofi_root_table(root), level, within.start, last, leaf) ? 0 : -ENOENT;
-}
-
-static void visit_table(const uint64_t *table, unsigned level, size_t n, iofi_visit_fn fn, void *ctx)
-{
-	fn(ctx, (uintptr_t)table, level, table, n);
-	for (size_t i = 0; level && i < n; i++) {
-		uint64_t item = iofi_entry_load(&table[i]);
-
-		if (fmt_is_table(item, level))
-			visit_table(table_of(item), level - 1, IOFI_TABLE_ITEMS, fn, ctx);
-	}
-}
-
-static void pt_visit(const struct iof_pt *pt, iofi_visit_fn fn, void *ctx)
-{
-	uint64_t root = root_load(pt);
-	unsigned level = iofi_root_level(root);
-
-	visit_table(iofi_root_table(root), level, top_items(pt, level), fn, ctx);
-}
-
+#include "pagetable/walker_iterate.h"
 #include "pagetable/walker_unmap.h"
 #include "pagetable/walker_map.h"
 #include "pagetable/walker_dirty.h"

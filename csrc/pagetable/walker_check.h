@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What looks at a table from outside the map path: trimming, statistics, the checker that re-derives everything, and the walk over
- * tables in memory that is not ours.
+ * What looks at a table from outside the map path: trimming, statistics, the checker that re-derives everything, and
+ * the walk over tables in memory that is not ours.
  */
 
 static bool table_is_empty(const uint64_t *table)
@@ -76,8 +76,12 @@ static bool census_add(struct census *c, const uint64_t *table)
 	return true;
 }
 
-/* The items of one leaf are all alike but for the dirty bit, start at a multiple of their number, and have a size in use. */
-static bool leaf_is_valid(const struct iof_pt *pt, const uint64_t *table, unsigned level, unsigned index, unsigned *count)
+/*
+ * The items of one leaf are all alike but for the dirty bit, start at a multiple of their number, and have a size in
+ * use.
+ */
+static bool leaf_is_valid(const struct iof_pt *pt, const uint64_t *table, unsigned level, unsigned index,
+			  unsigned *count)
 {
 	unsigned size = fmt_leaf_size(table[index], level);
 
@@ -146,7 +150,10 @@ static bool pt_is_valid(const struct iof_pt *pt)
 	return valid;
 }
 
-/* The level falls with every step and each item is checked before it is followed: garbage ends in an error, never in a loop. */
+/*
+ * The level falls with every step and each item is checked before it is followed: garbage ends in an error, never in a
+ * loop.
+ */
 static int pt_walk_foreign(const struct iofi_foreign *f, uint64_t iova, struct iof_pt_leaf *leaf)
 {
 	uint64_t table = f->root, item, slot = iova >> item_lg2(f->top_level);

@@ -2,8 +2,8 @@
 /*
  * Dirty bits: hardware sets one in the item it went through; software reads and clears them (behaviour.md R10.3.6-7).
  *
- * Setting and clearing are single atomic bit operations on one item, so a device writing while the bits are read loses nothing:
- * its mark is reported now or the next time.
+ * Setting and clearing are single atomic bit operations on one item, so a device writing while the bits are read loses
+ * nothing: its mark is reported now or the next time.
  */
 
 /* Sets D in one item unless the leaf goes away under us, in which case the item must stay empty. */
@@ -12,7 +12,8 @@ static bool mark_item(uint64_t *slot, unsigned level)
 	uint64_t item = iofi_entry_load(slot);
 
 	while (fmt_present(item) && (!level || !fmt_is_table(item, level)))
-		if (__atomic_compare_exchange_n(slot, &item, item | FMT_DIRTY, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(slot, &item, item | FMT_DIRTY, false, __ATOMIC_RELAXED,
+						__ATOMIC_RELAXED))
 			return true;
 	return false;
 }
@@ -45,8 +46,9 @@ static void clean_items(uint64_t *slot, unsigned count)
 }
 
 /*
- * A dirty leaf of `count` items seen at its item `index` of the table, with the range ending before `end`. Linux reports one item less than
- * up to the end of a leaf of several items, and from the current address even when that is inside an item.
+ * A dirty leaf of `count` items seen at its item `index` of the table, with the range ending before `end`. Linux
+ * reports one item less than up to the end of a leaf of several items, and from the current address even when that is
+ * inside an item.
  */
 static void report_leaf(const struct dirty *d, unsigned level, unsigned index, unsigned end, unsigned count)
 {

@@ -2,8 +2,9 @@
 /*
  * Unmap: removes whole leaves from the start of the range to its end or to the first gap (behaviour.md R10.3.1-3).
  *
- * A table whose whole span lies in the range is unlinked once everything below it is gone, and gathered. The lowest tables, of
- * which a large unmap has hundreds, are not cleared at all: one scan proves that each slot is taken, then the table goes as it is.
+ * A table whose whole span lies in the range is unlinked once everything below it is gone, and gathered. The lowest
+ * tables, of which a large unmap has hundreds, are not cleared at all: one scan proves that each slot is taken, then
+ * the table goes as it is.
  */
 
 struct unmap {
@@ -20,7 +21,10 @@ static inline bool table_is_full(const uint64_t *table)
 
 	if (!FMT_PRESENT_FOLD)
 		return all & 1;
-	/* Nearly always every leaf can be read, or every one written. Only where the two are mixed do single ones matter. */
+	/*
+	 * Nearly always every leaf can be read, or every one written. Only where the two are mixed do single ones
+	 * matter.
+	 */
 	if (iof_likely(all & 3))
 		return true;
 	for (unsigned i = 0; i < IOFI_TABLE_ITEMS; i++)

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Walks over tables in memory that is not ours: the same answers as our own walk, and an error for every kind of garbage. */
+/*
+ * Walks over tables in memory that is not ours: the same answers as our own walk, and an error for every kind of
+ * garbage.
+ */
 #include <errno.h>
 
 #include "check.h"

@@ -124,12 +124,16 @@ static void compare_all(void)
 	CHECK(iof_pt_is_valid(m.pt));
 }
 
-/* Half of the maps share their alignment with memory, so that large leaves appear; lengths run from a page to a quarter of all. */
+/*
+ * Half of the maps share their alignment with memory, so that large leaves appear; lengths run from a page to a quarter
+ * of all.
+ */
 static void random_step(void)
 {
 	uint64_t r = check_random(&m.seed);
 	uint32_t first = r % PAGES, room = PAGES - first, pages = 1 + (r >> 20) % (1u << (r >> 60) % 12);
-	uint64_t address = MEMORY + (r >> 63 ? first * UINT64_C(4096) + (m.base & 0x3fffffff) : (r >> 40 & 0xfff) * 4096);
+	uint64_t alike = first * UINT64_C(4096) + (m.base & 0x3fffffff);
+	uint64_t address = MEMORY + (r >> 63 ? alike : (r >> 40 & 0xfff) * 4096);
 
 	if (r >> 59 & 1)
 		first &= ~UINT32_C(511), room = PAGES - first;
@@ -345,7 +349,8 @@ TEST(dirty_of_single_items)
 	CHECK_EQ(r.count, 1);
 	CHECK_EQ(r.start[0], 0x601000);
 	CHECK_EQ(read_dirty(0, (UINT64_C(1) << 48) - 1, true, true).count, 0);
-	CHECK_EQ(iof_pt_read_dirty(m.pt, (struct iof_range){ 0, UINT64_C(1) << 48 }, true, true, on_dirty, &r), -ERANGE);
+	CHECK_EQ(iof_pt_read_dirty(m.pt, (struct iof_range){ 0, UINT64_C(1) << 48 }, true, true, on_dirty, &r),
+		 -ERANGE);
 	model_close();
 }
 

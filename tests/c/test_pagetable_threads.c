@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* needs: tsan */
-/* Page tables under threads: mappers in disjoint ranges that share tables, a growing top, and walkers that never see nonsense. */
+/*
+ * Page tables under threads: mappers in disjoint ranges that share tables, a growing top, and walkers that never see
+ * nonsense.
+ */
 #include <errno.h>
 #include <pthread.h>
 
@@ -44,7 +47,9 @@ static void release(struct iof_pt_gather *g)
 	iof_pt_release(s.pt, g);
 }
 
-/* Each mapper has its own slice of every stride: the slices lie in the same tables, sometimes in the same cache line. */
+/*
+ * Each mapper has its own slice of every stride: the slices lie in the same tables, sometimes in the same cache line.
+ */
 static void *mapper_main(void *arg)
 {
 	struct mapper *me = arg;
@@ -84,7 +89,8 @@ static void *walker_main(void *arg)
 		for (unsigned i = 0; i < 4; i++)
 			if (!right(iovas[i], addresses[i]))
 				s.bad++;
-		if (!iof_pt_next_leaf(s.pt, (struct iof_range){ iova, UINT64_MAX }, &leaf) && !right(leaf.iova, leaf.address))
+		if (!iof_pt_next_leaf(s.pt, (struct iof_range){ iova, UINT64_MAX }, &leaf) &&
+		    !right(leaf.iova, leaf.address))
 			s.bad++;
 		iof_rsec_leave(&s.rsec, token);
 	}

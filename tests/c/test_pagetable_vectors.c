@@ -64,7 +64,8 @@ static void find_amd(void *ctx, uint64_t address, unsigned level, const uint64_t
 	}
 }
 
-static void check_amd_leaf(struct iof_pt_config cfg, unsigned size_lg2, uint64_t address, uint64_t value, unsigned count,
+static void check_amd_leaf(struct iof_pt_config cfg, unsigned size_lg2, uint64_t address, uint64_t value,
+			   unsigned count,
 			   unsigned level)
 {
 	struct fixture f = open_table(cfg);
@@ -195,7 +196,8 @@ TEST(map_errors_in_order)
 	cfg.features = IOF_PT_FORCE_WRITEABLE;
 	f = open_table(cfg);
 	CHECK_EQ(iof_pt_map(f.pt, 0, UINT64_C(1) << 52, 0, IOF_PROT_CACHE, &f.g), -EINVAL); /* no permission */
-	CHECK_EQ(iof_pt_map(f.pt, 0, UINT64_C(1) << 52, 0, IOF_PROT_READ, &f.g), -ERANGE); /* address before permission bits */
+	/* address before permission bits */
+	CHECK_EQ(iof_pt_map(f.pt, 0, UINT64_C(1) << 52, 0, IOF_PROT_READ, &f.g), -ERANGE);
 	CHECK_EQ(iof_pt_map(f.pt, 0, 0, 4096, IOF_PROT_READ, &f.g), -EINVAL); /* read-only */
 	CHECK_EQ(iof_pt_map(f.pt, 0, 0, 0, RW, &f.g), -EINVAL);
 	CHECK_EQ(iof_pt_map(f.pt, UINT64_MAX - 4095, 0, 8192, RW, &f.g), -EOVERFLOW);

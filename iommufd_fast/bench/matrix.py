@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured: cases, and the plan that lists them.
+
+A plan is a star, not a cube: from a base case (one 4 KiB page of anonymous memory, nothing else live, one call at a
+time) each axis is swept by itself. ``cross=True`` measures the whole product instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+PATHS = ("c", "python")
+PATTERNS = ("pair", "churn")
+PRESETS = ("intel", "amd")
+POLICIES = ("trust", "probe")
+PAGES = ("auto", "4K")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point of the matrix.
+
+    Attributes
+    ----------
+    path : {"c", "python"}
+        iof_ioctl() in a C loop, or the Python control plane.
+    length : int
+        Bytes of each mapping.
+    live : int
+        Other 4 KiB mappings in the IOAS meanwhile.
+    batch : int
+        Ranges per call; 1 is the single call.
+    pattern : {"pair", "churn"}
+        pair maps and unmaps the same slots again; churn unmaps a random live mapping and maps it again.
+    page : {"auto", "4K"}
+        The largest leaf that fits, or 4 KiB leaves only.
+    memory : str
+        Kind of memory behind the mapping.
+    """
+
+    preset: str = "intel"
+    policy: str = "trust"
+    path: str = "c"
+    live: int = 0
+    page: str = "auto"
+    memory: str = "anonymous"
+    length: int = 4 * KIB
+    batch: int = 1
+    pattern: str = "pair"
+
+    @property
+    def place(self) -> tuple[str, str, str, int, str]:
+        """Cases of one place share a context and its live mappings."""
+        return (self.preset, self.policy, self.path, self.live, self.page)
+
+    @property
+    def sensible(self) -> bool:
+        """Churn is about the live mappings: single 4 KiB ones, of which there must be some."""
+        return self.pattern == "pair" or (self.live > 0 and self.batch == 1 and self.length == 4 * KIB)
+
+    def __str__(self) -> str:
+        parts = [self.preset, "C" if self.path == "c" else "Python", self.memory, size_text(self.length)]
+        parts += [f"{self.live} live"] if self.live else []
+        parts += [f"x{self.batch}"] if self.batch > 1 else []
+        parts += [f"{self.page} leaves"] if self.page != "auto" else []
+        parts += [self.policy] if self.policy != "trust" else []
+        return " ".join(parts + ([self.pattern] if self.pattern != "pair" else []))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The axes of a run, and how long each case is measured."""
+
+    presets: Sequence[str] = ("intel", "amd")
+    policies: Sequence[str] = ("trust", "probe")
+    paths: Sequence[str] = PATHS
+    memory: Sequence[str] = ("anonymous", "thp", "memfd", "hugetlb")
+    pages: Sequence[str] = PAGES
+    lengths: Sequence[int] = (4 * KIB, 64 * KIB, 2 * MIB, 64 * MIB, 256 * MIB)
+    batches: Sequence[int] = (1, 16, 64, 512)
+    live: Sequence[int] = (0, 1_000, 20_000, 1_000_000)
+    patterns: Sequence[str] = PATTERNS
+    rounds: int = 7
+    seconds: float = 0.3  # per case and round
+    seed: int = 1
+    cross: bool = False
+    quick: bool = False
+    cases: tuple[Case, ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        made = sorted({c for c in (self._cross() if self.cross else self._star()) if c.sensible}, key=_order)
+        object.__setattr__(self, "cases", tuple(made))
+
+    def _base(self) -> Case:
+        return Case(
+            self.presets[0],
+            self.policies[0],
+            self.paths[0],
+            self.live[0],
+            self.pages[0],
+            self.memory[0],
+            self.lengths[0],
+        )
+
+    def _star(self) -> Iterator[Case]:
+        base = self._base()
+        wide = max(self.lengths)
+        big = 2 * MIB if 2 * MIB in self.lengths else wide
+        for path in self.paths:
+            at = replace(base, path=path, batch=self.batches[0])
+            yield from (replace(at, live=n, pattern=p) for n in self.live for p in self.patterns)
+            yield from (replace(at, length=n, page=p) for n in self.lengths for p in self.pages)
+            yield from (replace(at, length=n, memory=m) for m in self.memory for n in {base.length, big})
+            yield from (
+                replace(at, batch=n, live=v) for n in self.batches for v in {self.live[0], _near(self.live, 20_000)}
+            )
+            yield from (replace(at, policy=p, length=n) for p in self.policies for n in {base.length, big})
+            yield from (replace(at, preset=p, length=n) for p in self.presets for n in {base.length, big})
+
+    def _cross(self) -> Iterator[Case]:
+        axes = (self.presets, self.policies, self.paths, self.live, self.pages, self.memory)
+        return (Case(*c) for c in product(*axes, self.lengths, self.batches, self.patterns))
+
+
+def _near(values: Sequence[int], wanted: int) -> int:
+    return min(values, key=lambda v: abs(v - wanted))
+
+
+def _order(case: Case) -> tuple[object, ...]:
+    return (*case.place, case.pattern, case.memory, case.length, case.batch)
+
+
+def quick_plan(**changes: object) -> Plan:
+    """What ends within a minute: one preset, one policy, fewer lengths, three short rounds."""
+    settings: dict[str, object] = {
+        "presets": ("intel",),
+        "policies": ("trust",),
+        "lengths": (4 * KIB, 64 * KIB, 2 * MIB, 64 * MIB),
+        "batches": (1, 64, 512),
+        "rounds": 5,
+        "seconds": 0.06,
+        "quick": True,
+    }
+    return Plan(**(settings | changes))  # type: ignore[arg-type]
+
+
+_UNITS = {"": 1, "B": 1, "K": KIB, "KIB": KIB, "M": MIB, "MIB": MIB, "G": GIB, "GIB": GIB}
+
+
+def parse_size(text: str) -> int:
+    """``4096``, ``4K``, ``2M``, ``1G`` (KiB, MiB, GiB) as bytes."""
+    match = re.fullmatch(r"(\d{1,18})\s*([A-Za-z]{0,3})", text.strip(), re.ASCII)
+    if not match or match[2].upper() not in _UNITS:
+        raise ValueError(f"{text!r} is not a size; write 4096, 4K, 2M or 1G")
+    return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def parse_count(text: str) -> int:
+    """``20000``, ``20_000``, ``20k`` or ``1m`` (thousands, millions) as a number."""
+    match = re.fullmatch(r"(\d{1,12})([kKmM]?)", text.strip().replace("_", ""), re.ASCII)
+    if not match:
+        raise ValueError(f"{text!r} is not a count; write 20000, 20k or 1m")
+    return int(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()]
+
+
+def size_text(size: int) -> str:
+    """The shortest exact way to write a size: 4K, 2M, 1G, or plain bytes."""
+    for unit, factor in (("G", GIB), ("M", MIB), ("K", KIB)):
+        if size >= factor and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
+def count_text(n: int) -> str:
+    """1 000 000 as 1m, 20 000 as 20k; exact."""
+    for unit, factor in (("m", 1_000_000), ("k", 1_000)):
+        if n >= factor and n % factor == 0:
+            return f"{n // factor}{unit}"
+    return str(n)
+
+
+def lists(text: str, parse: object) -> list[int]:
+    """A comma-separated list through one of the parsers above, without repetitions."""
+    values = [parse(part) for part in text.split(",") if part.strip()]  # type: ignore[operator]
+    if not values:
+        raise ValueError("an empty list")
+    return list(dict.fromkeys(values))
+
+
+def by_place(cases: Iterable[Case]) -> list[list[Case]]:
+    """Cases that share a context, together."""
+    groups: dict[object, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.place, []).append(case)
+    return list(groups.values())

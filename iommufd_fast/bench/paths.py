@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the two ways into the engine (cpath, pypath) have in common. Both have the same verbs, so run.py does not
+care which it drives.
+
+Each verb returns nanoseconds per call as float arrays by operation, clock overhead subtracted for single calls.
+Each checks what the engine did; a wrong answer raises and no figure comes out.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .clock import Clock
+from .matrix import Case
+from .work import Live, Work
+
+Times = dict[str, NDArray[np.float64]]
+OPS = ("map", "translate", "unmap")
+
+
+class WrongAnswer(AssertionError):
+    """The engine answered, and the answer is not true. Never swallowed."""
+
+
+class Path(Protocol):
+    """What run.py needs of a way into the engine."""
+
+    def __init__(self, case: Case, clock: Clock) -> None: ...
+    def fill(self, live: Live) -> None: ...
+    def pair(self, work: Work, live: Live, n: int, rng: np.random.Generator) -> Times: ...
+    def churn(self, live: Live, n: int, rng: np.random.Generator) -> Times: ...
+    def burst(self, work: Work, live: Live, n: int, size: int, rng: np.random.Generator) -> Times: ...
+    def batch(self, work: Work, n: int, size: int) -> Times: ...
+    def map_one(self, work: Work) -> int: ...
+    def unmap_one(self, iova: int, work: Work) -> None: ...
+    def dma(self, iova: int, buffer: bytearray, write: bool) -> None: ...
+    def translate(self, iovas: NDArray[np.uint64]) -> NDArray[np.uint64]: ...
+    def leaves(self) -> dict[int, int]: ...
+    def close(self) -> None: ...
+
+
+def looks(live: Live, n: int, rng: np.random.Generator) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """What to translate: random live mappings, or (0) the one just made when nothing else lives."""
+    if not len(live.iovas):
+        return np.zeros(n, np.uint64), np.zeros(n, np.uint64)
+    pick = rng.integers(0, len(live.iovas), n)
+    return live.iovas[pick], live.addresses[pick]

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a plan: places, cases, rounds; checks each case; makes the result document."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from . import machine, memory, stats
+from .clock import Clock, c_clock, python_clock
+from .cpath import CPath
+from .matrix import Case, Plan, by_place
+from .paths import Path, Times, WrongAnswer
+from .pypath import PythonPath
+from .schema import VERSION
+from .work import Live, Work, slots_of
+
+BURST = 64  # calls between two clock readings when throughput is measured
+_MOST = 20_000  # single calls per round
+
+Progress = Callable[[int, int, str], None]
+
+
+class _Measured:
+    """One case: its memory, and what its rounds gave."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.work = Work(case)
+        self.rounds: list[Times] = []
+        self.groups: list[Times] = []
+        self.calls = self.bursts = 0
+        self.leaves: dict[int, int] = {}
+
+    def once(self, path: Path, live: Live, n: int, rng: np.random.Generator) -> Times:
+        if self.case.pattern == "churn":
+            return path.churn(live, n, rng)
+        if self.case.batch > 1:
+            return path.batch(self.work, n, self.case.batch)
+        return path.pair(self.work, live, n, rng)
+
+    def size(self, path: Path, live: Live, seconds: float, rng: np.random.Generator) -> None:
+        """A warm-up that also tells how many calls fill a round."""
+        for n in (8, 32):
+            start = time.perf_counter()
+            self.once(path, live, n, rng)
+            each = (time.perf_counter() - start) / n
+        share = 0.7 if self.has_bursts else 1.0
+        self.calls = int(min(max(seconds * share / each, 16), _MOST))
+        self.bursts = int(min(max(seconds * 0.3 / (each * BURST), 3), 1000)) if self.has_bursts else 0
+
+    @property
+    def has_bursts(self) -> bool:
+        return self.case.pattern == "pair" and self.case.batch == 1
+
+    def round(self, path: Path, live: Live, rng: np.random.Generator) -> None:
+        self.rounds.append(self.once(path, live, self.calls, rng))
+        if self.bursts:
+            self.groups.append(path.burst(self.work, live, self.bursts, BURST, rng))
+
+    def verify(self, path: Path, rng: np.random.Generator) -> None:
+        """A DMA round trip at both ends of a mapping: the device's bytes land in memory, and it reads what memory
+        holds."""
+        before = path.leaves()
+        iova = path.map_one(self.work)
+        after = path.leaves()
+        self.leaves = {s: after.get(s, 0) - before.get(s, 0) for s in after if after.get(s, 0) != before.get(s, 0)}
+        view, length = self.work.views[0], self.case.length
+        for offset in {0, length - 64}:
+            sent, got = bytearray(rng.bytes(64)), bytearray(64)
+            path.dma(iova + offset, sent, True)
+            if bytes(view[offset : offset + 64]) != bytes(sent):
+                raise WrongAnswer(f"{self.case}: what the device wrote at {offset:#x} is not in memory")
+            view[offset : offset + 64] ^= 0xFF
+            path.dma(iova + offset, got, False)
+            if bytes(view[offset : offset + 64]) != bytes(got):
+                raise WrongAnswer(f"{self.case}: the device read other bytes at {offset:#x} than memory has")
+        path.unmap_one(iova, self.work)
+
+    def results(self) -> Iterable[dict[str, Any]]:
+        for op in self.rounds[0]:
+            per_round = [r[op] / self.case.batch for r in self.rounds]
+            sample = np.concatenate(per_round)
+            medians = [float(np.median(r)) for r in per_round]
+            if self.bursts:
+                rate = stats.throughput(np.concatenate([g[op] for g in self.groups]), BURST)
+            else:
+                rate = stats.throughput(sample, 1)
+            yield asdict(self.case) | {
+                "op": op,
+                **{k: round(v, 2) if isinstance(v, float) else v for k, v in stats.summary(sample).items()},
+                "per_call": round(1e9 / rate, 2) if rate else 0.0,
+                "per_second": round(rate, 1),
+                "bytes_per_second": round(rate * self.case.length, 1),
+                "round_medians": [round(m, 2) for m in medians],
+                "noise": round(stats.noise(medians), 4),
+                "quantiles": stats.quantiles(sample),
+                "leaves": {str(k): v for k, v in sorted(self.leaves.items())},
+                "huge_bytes": self.work.region.huge_bytes() if self.case.memory in ("thp", "memfd") else None,
+            }
+
+
+def _place(
+    cases: list[Case], plan: Plan, clocks: dict[str, Clock], tick: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    first = cases[0]
+    rng = np.random.default_rng([plan.seed, first.live])
+    path: Path = (CPath if first.path == "c" else PythonPath)(first, clocks[first.path])
+    try:
+        tick(f"{first}: filling" if first.live else str(first))
+        live = Live(first)
+        path.fill(live)
+        results = []
+        for case in cases:
+            tick(str(case))
+            measured = _Measured(case)
+            measured.verify(path, rng)
+            measured.size(path, live, plan.seconds, rng)
+            for _ in range(plan.rounds):
+                measured.round(path, live, rng)
+            results += measured.results()
+            tick("")
+        if len(live.iovas) and not np.array_equal(path.translate(live.iovas), live.addresses):
+            raise WrongAnswer(f"{first}: a live mapping does not translate to its page any more")
+        return results
+    finally:
+        path.close()
+
+
+def _split(cases: Iterable[Case]) -> tuple[list[Case], list[str]]:
+    """What can be measured here, and why the rest cannot."""
+    able, reasons = [], {}
+    for case in cases:
+        reason = memory.why_not(case.memory, slots_of(case) * case.length)
+        if reason:
+            reasons[case.memory] = reason
+        else:
+            able.append(case)
+    return able, list(reasons.values())
+
+
+def run(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
+    """Measure every case of a plan that this machine can run.
+
+    Parameters
+    ----------
+    plan : Plan
+    progress : callable(done, total, what), optional
+        Called before and after each case.
+
+    Returns
+    -------
+    dict
+        The document described by :data:`iommufd_fast.bench.schema.SCHEMA`.
+
+    Raises
+    ------
+    WrongAnswer, OSError
+        The engine did something else than asked; there are no figures then.
+    """
+    started, begin = datetime.now(UTC), time.perf_counter()
+    clocks = {"c": c_clock(), "python": python_clock()}
+    cases, missing = _split(plan.cases)
+    results: list[dict[str, Any]] = []
+    done = 0
+
+    def tick(what: str) -> None:
+        nonlocal done
+        done += not what
+        if progress:
+            progress(done, len(cases), what)
+
+    for group in by_place(cases):
+        results += _place(group, plan, clocks, tick)
+    return {
+        "schema": VERSION,
+        "tool": "iommufd-fast bench",
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - begin, 2),
+        "plan": {
+            "rounds": plan.rounds,
+            "seconds_per_round": plan.seconds,
+            "seed": plan.seed,
+            "quick": plan.quick,
+            "cross": plan.cross,
+        },
+        "machine": machine.facts(),
+        "clocks": {name: clock.facts() for name, clock in clocks.items()},
+        "grid": list(stats.GRID),
+        "missing": missing,
+        "results": results,
+    }

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``iommufd-fast bench``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from iommufd_fast.bench import matrix, memory
+from iommufd_fast.cli.common import ListOf, need, sentences
+
+_SIZES = ListOf("SIZES", matrix.parse_size, low=1)
+_COUNTS = ListOf("NUMBERS", matrix.parse_count)
+_BATCHES = ListOf("NUMBERS", matrix.parse_count, low=1)
+
+
+def _words(*words: str) -> ListOf:
+    return ListOf(",".join(words), words=words)
+
+
+def _plan(quick: bool, settings: dict[str, Any]) -> matrix.Plan:
+    given = {k: v for k, v in settings.items() if v is not None}
+    for length in given.get("lengths", ()):
+        if length % 4096:
+            raise click.BadParameter(f"{length} is not a multiple of 4096", param_hint="--lengths")
+    return matrix.quick_plan(**given) if quick else matrix.Plan(**given)
+
+
+def _measure(plan: matrix.Plan) -> dict[str, Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from iommufd_fast.bench.run import run
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what or "checking")
+
+        return run(plan, progress)
+
+
+def show(document: dict[str, Any]) -> None:
+    """The result as tables on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from iommufd_fast.report import table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=150)
+    for key, value in table.machine_lines(document):
+        console.print(f"[dim]{key:>12}[/]  {value}", markup=True)
+    for path, title in (
+        ("c", "C path: iof_ioctl() on a prepared struct"),
+        ("python", "Python path: the control plane"),
+    ):
+        shown = Table(
+            title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
+        )
+        for name in table.HEAD:
+            shown.add_column(name, justify="left" if name in table.LEFT else "right", no_wrap=True)
+        rows = list(table.rows(document["results"], path))
+        for i, (cells, _) in enumerate(rows):
+            shown.add_row(*cells, end_section=i + 1 < len(rows) and rows[i + 1][1])
+        if rows:
+            console.print()
+            console.print(shown)
+    for line in table.warnings(document):
+        console.print(f"[yellow]note[/]  {line}")
+    console.print(
+        f"[dim]{len(document['results'])} rows in {document['seconds']:.1f} s; times per call, in batches per range[/]"
+    )
+
+
+@click.command("bench", short_help="Measure map, unmap and translate.")
+@click.option("--quick", is_flag=True, help="A smaller matrix and shorter rounds: ends within a minute.")
+@click.option("--preset", "presets", type=_words(*matrix.PRESETS), help="IOMMUs to imitate.  [intel,amd; quick: intel]")
+@click.option("--path", "paths", type=_words(*matrix.PATHS), help="Ways into the engine.  [both]")
+@click.option("--memory", type=_words(*memory.KINDS), help="Kinds of memory.  [all that the machine has]")
+@click.option(
+    "--page-size", "pages", type=_words(*matrix.PAGES), help="auto: largest leaves that fit; 4K: none larger.  [both]"
+)
+@click.option("--lengths", type=_SIZES, help="Bytes per mapping.  [4K,64K,2M,64M,256M; quick: to 64M]")
+@click.option("--batch", "batches", type=_BATCHES, help="Ranges per call; 1 is the single call.  [1,16,64,512]")
+@click.option("--live", type=_COUNTS, help="4K mappings that exist meanwhile.  [0,1000,20000,1000000]")
+@click.option(
+    "--policy", "policies", type=_words(*matrix.POLICIES), help="How memory is held.  [trust,probe; quick: trust]"
+)
+@click.option(
+    "--pattern", "patterns", type=_words(*matrix.PATTERNS), help="pair: map, unmap; churn: a random live one anew."
+)
+@click.option("--cross", is_flag=True, help="The whole product of the axes instead of one axis at a time.")
+@click.option("--rounds", type=click.IntRange(1, 1000), help="Repetitions of each case.  [7; quick: 5]")
+@click.option("--seconds", type=click.FloatRange(0.001, 60), help="Time per case and round.  [0.3; quick: 0.06]")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Of the random choices.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JSON.")
+@click.option(
+    "--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report, one file."
+)
+@click.option("--schema", is_flag=True, help="Print the JSON schema of the result and stop.")
+def command(quick: bool, json_file: Path | None, html_file: Path | None, schema: bool, **settings: Any) -> None:
+    """Measure map, unmap and translate of the engine on real process memory.
+
+    A soft device is bound and attached, so every mapping goes into one page table, and what a translation or the
+    device's DMA sees is compared with the memory. Without options the whole matrix is swept, a few minutes; start
+    with --quick.
+
+    \b
+    Sizes are 4096, 4K, 2M, 1G; numbers 20000, 20k, 1m; lists have commas.
+    """
+    if schema:
+        from iommufd_fast.bench.schema import SCHEMA
+
+        click.echo(json.dumps(SCHEMA, indent=2))
+        return
+    if html_file:
+        need("matplotlib", "--html")  # before minutes are spent
+    with sentences():
+        document = _measure(_plan(quick, settings | {"cross": settings["cross"] or None}))
+        show(document)
+        if json_file:
+            json_file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        if html_file:
+            from iommufd_fast.report.html import write
+
+            write(document, html_file)
