@@ -155,6 +155,15 @@ static inline uint64_t iof_pages_address(const struct iof_pages *p, const struct
 	return p->base + byte;
 }
 
+/*
+ * Data between `buf` (memory of the caller's, read and written through guard) and n bytes of the container from `byte`
+ * on (counted from slot 0's first byte), whether they are held or not; no alignment is asked for. `slow` goes the way
+ * that works without the creator's address space (R7.4). 0, or an error after a leading part may have been moved:
+ * -EFAULT not there, not permitted, or its process is gone; -EINVAL outside the file, or device memory; -ENOMEM. The
+ * caller keeps a reference and has checked permissions.
+ */
+int iof_pages_rw(struct iof_pages *p, struct iof_memory *m, uint64_t byte, void *buf, uint64_t n, bool write, bool slow);
+
 uint64_t iof_pages_pinned(const struct iof_pages *p); /* slots pinned now */
 uint64_t iof_pages_intervals(const struct iof_pages *p); /* intervals held now */
 uint64_t iof_pages_holds(const struct iof_pages *p, uint64_t slot); /* how many intervals cover this slot */
