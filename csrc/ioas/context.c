@@ -5,8 +5,12 @@
 
 #include "ioas/caller.h"
 #include "ioas/device.h"
+#include "ioas/fault.h"
+#include "ioas/foreign.h"
 #include "ioas/hwpt.h"
 #include "ioas/ioas.h"
+#include "ioas/veventq.h"
+#include "ioas/viommu.h"
 
 int iof_context_create(struct iof_machine *m, struct iof_context **out)
 {
@@ -32,19 +36,25 @@ void iof_context_ref(struct iof_context *ctx)
 	atomic_fetch_add_explicit(&ctx->refs, 1, memory_order_relaxed);
 }
 
-/* The object is out of the table: run its type's destroy action (R1.5.6). */
+typedef void (*dispose_fn)(struct iof_object *o);
+
+/* What happens to an object that is out of the table (R1.5.6). Devices, and accesses of embedders, end otherwise. */
+static const dispose_fn dispose_of[IOF_OBJECT_TYPES] = {
+	[IOF_OBJECT_IOAS] = (dispose_fn)iof_ioas_dispose,
+	[IOF_OBJECT_HWPT] = (dispose_fn)iof_hwpt_dispose,
+	[IOF_OBJECT_NESTED] = (dispose_fn)iof_hwpt_dispose_nested,
+	[IOF_OBJECT_FAULT] = (dispose_fn)iof_fault_dispose,
+	[IOF_OBJECT_VIOMMU] = (dispose_fn)iof_viommu_dispose,
+	[IOF_OBJECT_VDEVICE] = (dispose_fn)iof_vdevice_dispose,
+	[IOF_OBJECT_VEVENTQ] = (dispose_fn)iof_veventq_dispose,
+	[IOF_OBJECT_HW_QUEUE] = (dispose_fn)iof_hw_queue_dispose,
+	[IOF_OBJECT_FOREIGN] = (dispose_fn)iof_foreign_dispose,
+};
+
 static void dispose(struct iof_object *o)
 {
-	switch (o->type) {
-	case IOF_OBJECT_IOAS:
-		iof_ioas_dispose((struct iof_ioas *)o);
-		break;
-	case IOF_OBJECT_HWPT:
-		iof_hwpt_dispose((struct iof_hwpt *)o);
-		break;
-	default: /* devices hold their context, so none is left here, and their users count is never 1 */
-		break;
-	}
+	if (dispose_of[o->type])
+		dispose_of[o->type](o);
 }
 
 /* One walk over the ids, ascending: how many objects went. */
@@ -88,7 +98,7 @@ void iof_context_unref(struct iof_context *ctx)
 	iof_machine_unref(m);
 }
 
-static int destroy(struct iof_context *ctx, uint32_t id)
+static int take_out(struct iof_context *ctx, uint32_t id, struct iof_object **out)
 {
 	struct iof_object *o = iof_object_get(&ctx->objects, id, IOF_OBJECT_ANY);
 	int rc;
@@ -97,18 +107,25 @@ static int destroy(struct iof_context *ctx, uint32_t id)
 		return -ENOENT;
 	iof_object_put(o);
 	rc = iof_object_remove(&ctx->objects, o);
-	if (!rc)
-		dispose(o);
+	*out = o;
 	return rc;
 }
 
+/* A foreign object's end is its embedder's code, which closes devices and the like: it runs without the lock. */
 int iof_context_destroy(struct iof_context *ctx, uint32_t id)
 {
+	struct iof_object *o;
+	bool foreign;
 	int rc;
 
 	iof_lock_take(&ctx->control);
-	rc = destroy(ctx, id);
+	rc = take_out(ctx, id, &o);
+	foreign = !rc && o->type == IOF_OBJECT_FOREIGN;
+	if (!rc && !foreign)
+		dispose(o);
 	iof_lock_drop(&ctx->control);
+	if (foreign)
+		dispose(o);
 	return rc;
 }
 

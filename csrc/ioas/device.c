@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-/* ---- bind, unbind ---- */
+#include "ioas/viommu.h"
 
 static int make_object(struct iof_context *ctx, struct iof_device *dev)
 {
@@ -37,7 +37,8 @@ int iof_device_bind(struct iof_context *ctx, struct iof_mdev *mdev, struct iof_d
 	rc = make_object(ctx, dev);
 	if (rc)
 		goto no_id;
-	iof_context_ref(ctx);
+	if (!mdev->caps.weak)
+		iof_context_ref(ctx);
 	*out = dev;
 	return 0;
 no_id:
@@ -47,35 +48,28 @@ no_memory:
 	return rc;
 }
 
+static void detach_all(struct iof_device *dev)
+{
+	struct iof_endpoint *e;
+
+	while ((e = atomic_load(&dev->mdev->endpoints)))
+		iofi_detach(dev, e->pasid);
+}
+
 void iof_device_unbind(struct iof_device *dev)
 {
 	struct iof_context *ctx = dev->ctx;
+	bool weak = dev->mdev->caps.weak;
 
 	iof_lock_take(&ctx->control);
-	iofi_detach(dev);
+	detach_all(dev);
+	if (dev->vdevice)
+		iof_vdevice_kill(dev->vdevice);
 	iof_object_put(&dev->object);
 	iof_object_remove_wait(&ctx->objects, &dev->object);
 	iof_group_release(ctx->machine, dev->mdev);
 	iof_lock_drop(&ctx->control);
 	iof_mem_put(ctx->machine->memory.alloc, dev, sizeof(*dev));
-	iof_context_unref(ctx);
-}
-
-/* ---- HWPT_ALLOC ---- */
-
-int iof_device_alloc_hwpt(struct iof_device *dev, struct iof_ioas *ioas, uint32_t *hwpt_id)
-{
-	struct iof_hwpt *hwpt;
-	int rc;
-
-	iof_lock_take(&dev->ctx->control);
-	rc = iof_hwpt_create(ioas, dev->mdev->iommu, false, &hwpt);
-	if (!rc) {
-		*hwpt_id = hwpt->object.id;
-		rc = iof_hwpt_join(hwpt);
-		if (rc)
-			iof_hwpt_abort(hwpt);
-	}
-	iof_lock_drop(&dev->ctx->control);
-	return rc;
+	if (!weak)
+		iof_context_unref(ctx);
 }

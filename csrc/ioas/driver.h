@@ -41,7 +41,7 @@ struct iof_user_array {
 int iof_user_data_get(const struct iof_user_data *d, uint32_t type, void *to, uint32_t size, uint32_t min);
 /* Writes min(size, d->len) bytes back. -EFAULT. */
 int iof_user_data_put(const struct iof_user_data *d, const void *from, uint32_t size);
-/* Entry i of an array: same length as known → copied; else by the extensible rules. strict: only lengths from min to size (5.4). -EINVAL, -E2BIG, -EFAULT. */
+/* Entry i of an array (5.4): of the known length, copied; else by the extensible rules. -E2BIG, -EFAULT. The type is the caller's to check. */
 int iof_user_array_get(const struct iof_user_array *a, uint32_t i, void *to, uint32_t size);
 
 /* What a device can do; given when it is plugged. */
@@ -116,7 +116,7 @@ struct iof_viommu *iof_hw_queue_viommu(const struct iof_hw_queue *q);
 uint64_t iof_hw_queue_iova(const struct iof_hw_queue *q);
 void *iof_hw_queue_priv(const struct iof_hw_queue *q);
 void iof_hw_queue_set_priv(struct iof_hw_queue *q, void *priv);
-/* `q` cannot be destroyed before `on` is... the other way round: `on` stays busy while q lives (R1.4.3). */
+/* `on` stays busy, and so cannot be destroyed, while q lives (R1.4.3). */
 void iof_hw_queue_depend(struct iof_hw_queue *q, struct iof_hw_queue *on);
 
 #endif

@@ -8,8 +8,7 @@
 
 /* ---- page table ---- */
 
-/* Clears what was unlinked from sight: waits for readers of the old entries, then for those who hit the IOTLB's copy of them. */
-static void quiesce(struct iof_hwpt *hwpt, struct iof_range r)
+void iofi_hwpt_quiesce(struct iof_hwpt *hwpt, struct iof_range r)
 {
 	iof_rsec_sync(&hwpt->rsec);
 	if (iof_likely(!atomic_load_explicit(&hwpt->used, memory_order_relaxed)))
@@ -36,7 +35,7 @@ void iofi_hwpt_unmap(struct iof_hwpt *hwpt, struct iof_range r)
 
 	/* The table's walk stops at a gap; an area has none, but the page table counts in 64 bits. */
 	iof_pt_unmap(hwpt->pt, r.start, iof_range_length(r), &g);
-	quiesce(hwpt, r);
+	iofi_hwpt_quiesce(hwpt, r);
 	if (g.count)
 		iof_pt_release(hwpt->pt, &g);
 }
@@ -126,7 +125,7 @@ static int join_locked(struct iof_hwpt *hwpt)
 	if (alignment != ioas->alignment)
 		rc = iofi_ioas_check_alignment(ioas, alignment);
 	if (!rc)
-		rc = reserve_outside(hwpt, iof_pt_aperture(hwpt->pt));
+		rc = reserve_outside(hwpt, hwpt->aperture);
 	if (rc)
 		return rc;
 	rc = replay(hwpt);
@@ -200,29 +199,69 @@ static void hwpt_free(struct iof_hwpt *hwpt)
 {
 	struct iof_alloc *a = hwpt->ioas->memory->alloc;
 
+	if (hwpt->fault)
+		iof_object_put((struct iof_object *)hwpt->fault);
 	iof_pt_destroy(hwpt->pt);
 	iof_object_put(&hwpt->ioas->object);
 	iof_mem_put(a, hwpt, sizeof(*hwpt));
 }
 
-int iof_hwpt_create(struct iof_ioas *ioas, struct iof_iommu *iommu, bool automatic, struct iof_hwpt **out)
+/* 5.1 steps 1 to 4. */
+static int check_request(const struct iof_hwpt_request *rq)
+{
+	const struct iof_driver *driver = rq->dev->iommu->driver;
+
+	if ((rq->flags || rq->data) && !driver->paging_flags)
+		return -EOPNOTSUPP;
+	if (rq->flags & ~(uint32_t)(IOF_HWPT_KIND_NEST_PARENT | IOF_HWPT_KIND_DIRTY | IOF_HWPT_KIND_FAULT | IOF_HWPT_KIND_PASID))
+		return -EOPNOTSUPP;
+	if (rq->flags & IOF_HWPT_KIND_DIRTY && !rq->dev->caps.dirty_tracking)
+		return -EOPNOTSUPP;
+	if (rq->flags & IOF_HWPT_KIND_FAULT && rq->flags & IOF_HWPT_KIND_NEST_PARENT)
+		return -EOPNOTSUPP;
+	return driver->paging_alloc ? 0 : -EOPNOTSUPP;
+}
+
+/* The driver's choice of a table, and the table. */
+static int make_table(struct iof_hwpt *hwpt, struct iof_alloc *a, const struct iof_hwpt_request *rq)
+{
+	struct iof_iommu *iommu = rq->dev->iommu;
+	struct iof_paging_plan plan = { 0 };
+	int rc = iof_alloc_may_fail(a) ? -ENOMEM :
+		 iommu->driver->paging_alloc(iommu->drv, rq->dev, rq->flags & ~(uint32_t)IOF_HWPT_KIND_FAULT, rq->data, &plan);
+
+	if (!rc)
+		rc = iof_pt_create(&plan.table, a, &hwpt->pt);
+	if (rc)
+		return rc;
+	hwpt->kind = rq->flags & ~(uint32_t)(IOF_HWPT_KIND_DIRTY | IOF_HWPT_KIND_FAULT);
+	hwpt->kind |= plan.dirty ? IOF_HWPT_KIND_DIRTY : 0;
+	hwpt->aperture = plan.aperture.last ? plan.aperture : iof_pt_aperture(hwpt->pt);
+	return 0;
+}
+
+int iof_hwpt_create(struct iof_ioas *ioas, const struct iof_hwpt_request *rq, struct iof_hwpt **out)
 {
 	struct iof_context *ctx = ioas->ctx;
 	struct iof_alloc *a = ioas->memory->alloc;
-	struct iof_hwpt *hwpt = iof_mem_zget(a, sizeof(*hwpt), IOF_CACHELINE);
-	int rc;
+	struct iof_hwpt *hwpt;
+	int rc = check_request(rq);
 
+	if (rc)
+		return rc;
+	hwpt = iof_mem_zget(a, sizeof(*hwpt), IOF_CACHELINE);
 	if (!hwpt)
 		return -ENOMEM;
 	rc = iof_object_reserve(&ctx->objects, &hwpt->object, IOF_OBJECT_HWPT);
 	if (rc)
 		goto no_id;
-	rc = iof_pt_create(&iommu->preset->table, a, &hwpt->pt);
+	rc = make_table(hwpt, a, rq);
 	if (rc)
 		goto no_table;
+	hwpt->ctx = ctx;
 	hwpt->ioas = ioas;
-	hwpt->iommu = iommu;
-	hwpt->automatic = automatic;
+	hwpt->iommu = rq->dev->iommu;
+	hwpt->automatic = rq->automatic;
 	hwpt->domain = atomic_fetch_add(&ctx->machine->next_domain, 1) + 1;
 	iof_rsec_init(&hwpt->rsec, a->shared);
 	iof_object_ref(&ioas->object);
@@ -250,7 +289,7 @@ void iof_hwpt_dispose(struct iof_hwpt *hwpt)
 	leave_locked(hwpt);
 	unlock_all(ioas);
 	unlink_hwpt(ioas, hwpt);
-	quiesce(hwpt, IOF_RANGE_ALL);
+	iofi_hwpt_quiesce(hwpt, IOF_RANGE_ALL);
 	hwpt_free(hwpt);
 }
 
@@ -263,7 +302,7 @@ void iof_hwpt_put_user(struct iof_hwpt *hwpt)
 
 void iof_hwpt_put_short(struct iof_hwpt *hwpt)
 {
-	struct iof_context *ctx = hwpt->ioas->ctx;
+	struct iof_context *ctx = hwpt->ctx;
 	struct iof_slot *slot = hwpt->object.slot;
 	uint32_t id = hwpt->object.id;
 	bool automatic = hwpt->automatic;

@@ -1,40 +1,76 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The paging HWPT: one hardware page table, fed by one IOAS (behaviour.md chapter 5).
+ * The HWPT: one hardware page table (behaviour.md chapter 5).
  *
- * Made by HWPT_ALLOC, or automatically by an attach to the IOAS; an automatic one goes with its last attachment. It joins its IOAS when made, which replays
- * every mapping into it, and leaves when destroyed.
+ * A *paging* one is fed by one IOAS. It is made by HWPT_ALLOC, or automatically by an attach to the IOAS; an automatic one goes with its
+ * last attachment. It joins its IOAS when made, which replays every mapping into it, and leaves when destroyed. A *nested* one belongs to a guest: the engine
+ * knows its parent and hands everything else to the driver.
  *
- * Users (R1.4.3): the table, and every device attached. Locks: made and destroyed under the context's control lock; its page table is changed by whoever holds
- * the IOAS's domains lock and read by anyone inside `rsec`.
+ * Users (R1.4.3): the table's own, every attachment, every nested HWPT made directly on it, every vIOMMU.
+ *
+ * Locks: made and destroyed under the context's control lock; a paging one's page table is changed by whoever holds the IOAS's domains lock
+ * and read by anyone inside `rsec`.
  */
 #ifndef IOF_IOAS_HWPT_H
 #define IOF_IOAS_HWPT_H
 
 #include "ioas/ioas.h"
 
+struct iof_fault;
+struct iof_viommu;
+
+/* HWPT_ALLOC's flags (behaviour.md 2.10). */
+enum iof_hwpt_kind {
+	IOF_HWPT_KIND_NEST_PARENT = 1,
+	IOF_HWPT_KIND_DIRTY = 2,
+	IOF_HWPT_KIND_FAULT = 4,
+	IOF_HWPT_KIND_PASID = 8,
+};
+
 struct iof_hwpt {
-	struct iof_object object;
-	struct iof_ioas *ioas; /* one user of it */
+	struct iof_object object; /* HWPT (paging) or NESTED */
+	struct iof_context *ctx;
+	struct iof_ioas *ioas; /* paging: one user of it; nested: the parent's */
 	struct iof_iommu *iommu;
+	struct iof_fault *fault; /* one user; NULL: faults are not handled */
+	uint32_t kind; /* enum iof_hwpt_kind */
+	bool automatic;
+	/* nested */
+	struct iof_hwpt *parent; /* one user of it, unless `viommu` holds it */
+	struct iof_viommu *viommu; /* one user; NULL: made directly on the parent */
+	void *priv; /* the driver's */
+	/* paging */
 	struct iof_pt *pt;
+	struct iof_range aperture;
 	struct iof_hwpt *next; /* control lock: the IOAS's list, in order of creation */
 	uint32_t domain; /* IOTLB tag, unique on the machine */
 	uint32_t index; /* domains lock: place in ioas->domains */
-	bool automatic;
+	_Atomic bool tracking; /* dirty tracking is on */
 	_Atomic bool used; /* some DMA went through: the IOTLB may hold entries */
 	struct iof_rsec rsec; /* walks and DMA through `pt` */
 };
 
-/* Makes a HWPT for a device's IOMMU, id reserved, not yet in its IOAS. -ENOMEM and iof_pt_create()'s. Control lock. */
-int iof_hwpt_create(struct iof_ioas *ioas, struct iof_iommu *iommu, bool automatic, struct iof_hwpt **out);
+struct iof_hwpt_request {
+	struct iof_mdev *dev;
+	uint32_t flags; /* enum iof_hwpt_kind */
+	const struct iof_user_data *data; /* NULL: none */
+	bool automatic;
+};
+
+/* Makes a paging HWPT, id reserved, not yet in its IOAS: 5.1 steps 1–7. Control lock. */
+int iof_hwpt_create(struct iof_ioas *ioas, const struct iof_hwpt_request *rq, struct iof_hwpt **out);
 void iof_hwpt_abort(struct iof_hwpt *hwpt); /* undoes create */
 
 /* Joins the IOAS (R3.8.1): -EINVAL alignment above PAGE, -EADDRINUSE, -EFAULT, -ENOMEM…; all rolled back. Then it is published. */
 int iof_hwpt_join(struct iof_hwpt *hwpt);
 
-/* It is out of the object table: leaves the IOAS (R3.8.2) and is freed. Control lock. */
+/* Nested, on a paging parent (5.2) or through a vIOMMU (5.3): made and published. Control lock. */
+int iof_hwpt_create_nested(struct iof_hwpt *parent, const struct iof_hwpt_request *rq, struct iof_hwpt **out);
+int iof_hwpt_create_on_viommu(struct iof_viommu *v, const struct iof_hwpt_request *rq, struct iof_hwpt **out);
+
+/* They are out of the object table: leaves the IOAS (R3.8.2) and is freed. Control lock. */
 void iof_hwpt_dispose(struct iof_hwpt *hwpt);
+void iof_hwpt_dispose_nested(struct iof_hwpt *hwpt);
 
 /* Drops an attachment's user; an automatic HWPT that nobody else uses goes (R1.5.5). Control lock. */
 void iof_hwpt_put_user(struct iof_hwpt *hwpt);
@@ -48,5 +84,13 @@ void iof_hwpt_put_short(struct iof_hwpt *hwpt);
 /* For fill.c: one run. unmap is quiet when it returns: nobody reads the old entries any more. */
 int iofi_hwpt_map(struct iof_hwpt *hwpt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot);
 void iofi_hwpt_unmap(struct iof_hwpt *hwpt, struct iof_range r);
+
+/* Waits for readers of what was cleared in r, and for those who hit the IOTLB's copy of it. */
+void iofi_hwpt_quiesce(struct iof_hwpt *hwpt, struct iof_range r);
+
+static inline bool iofi_hwpt_nested(const struct iof_hwpt *hwpt)
+{
+	return hwpt->object.type == IOF_OBJECT_NESTED;
+}
 
 #endif

@@ -40,9 +40,7 @@ static void machine_free(struct iof_machine *m)
 
 	table_fini(a, &m->devices, sizeof(struct iof_mdev));
 	table_fini(a, &m->groups, sizeof(struct iof_group));
-	table_fini(a, &m->files, 0);
-	for (unsigned i = 0; i < IOF_PRESETS; i++)
-		iof_mem_put(a, m->iommu[i], sizeof(struct iof_iommu));
+	table_fini(a, &m->iommus, sizeof(struct iof_iommu));
 	if (m->memory.identities)
 		iof_identities_destroy(m->memory.identities);
 	if (m->accounts)
@@ -66,16 +64,20 @@ void iof_machine_unref(struct iof_machine *m)
 
 static int plug_groups(struct iof_machine *m, const struct iof_machine_options *opt)
 {
+	struct iof_iommu *iommu = iof_machine_soft(m, opt->preset);
 	struct iof_mdev *d;
-	int rc = 0;
+	int rc;
 
+	if (!iommu)
+		return -ENOMEM;
 	for (size_t g = 0; g < opt->n_groups; g++)
 		for (uint32_t i = 0; i < opt->groups[g]; i++) {
-			rc = iof_machine_add_device(m, opt->preset, i ? (uint32_t)g : UINT32_MAX, &d);
+			rc = iof_machine_add_device(m, iommu, i ? (uint32_t)g : UINT32_MAX,
+						    &iof_preset_info(opt->preset)->caps, &d);
 			if (rc)
 				return rc;
 		}
-	return rc;
+	return 0;
 }
 
 static bool options_ok(const struct iof_machine_options *opt)
@@ -138,86 +140,134 @@ int iof_machine_make(const struct iof_machine_options *opt, struct iof_machine *
 
 /* ---- IOMMUs, groups, devices ---- */
 
-static struct iof_iommu *iommu_of(struct iof_machine *m, unsigned preset)
+static int add_iommu(struct iof_machine *m, const struct iof_driver *driver, void *drv, struct iof_iommu **out)
 {
-	struct iof_iommu *iommu = m->iommu[preset];
+	struct iof_iommu *iommu;
 
-	if (iommu)
-		return iommu;
+	if (table_room(m->memory.alloc, &m->iommus))
+		return -ENOMEM;
 	iommu = iof_mem_zget(m->memory.alloc, sizeof(*iommu), IOF_CACHELINE);
 	if (!iommu)
-		return NULL;
-	iommu->preset = iof_preset_info(preset);
+		return -ENOMEM;
+	iommu->driver = driver;
+	iommu->drv = drv;
 	iof_iotlb_init(&iommu->iotlb, m->memory.alloc->shared);
-	return m->iommu[preset] = iommu;
+	m->iommus.at[m->iommus.n++] = iommu;
+	*out = iommu;
+	return 0;
 }
 
-static int add_group(struct iof_machine *m, unsigned preset, struct iof_group **out)
+int iof_machine_add_iommu(struct iof_machine *m, const struct iof_driver *driver, void *drv, struct iof_iommu **out)
 {
-	struct iof_iommu *iommu = iommu_of(m, preset);
-	struct iof_group *g;
+	int rc;
 
-	if (!iommu || table_room(m->memory.alloc, &m->groups))
+	iof_lock_take(&m->lock);
+	rc = add_iommu(m, driver, drv, out);
+	iof_lock_drop(&m->lock);
+	return rc;
+}
+
+/* The preset's record is constant: a driver only reads its `drv`. */
+struct iof_iommu *iof_machine_soft(struct iof_machine *m, unsigned preset)
+{
+	const struct iof_preset_info *info = iof_preset_info(preset);
+	struct iof_iommu *iommu;
+
+	if (!info)
+		return NULL;
+	iof_lock_take(&m->lock);
+	iommu = m->soft[preset];
+	if (!iommu && !add_iommu(m, info->driver, (void *)(uintptr_t)info, &iommu))
+		m->soft[preset] = iommu;
+	iof_lock_drop(&m->lock);
+	return iommu;
+}
+
+/* The lowest free place of a table, made if there is none. */
+static int free_place(struct iof_machine *m, struct iof_table *t, uint32_t *index)
+{
+	for (*index = 0; *index < t->n; ++*index)
+		if (!t->at[*index])
+			return 0;
+	if (table_room(m->memory.alloc, t))
+		return -ENOMEM;
+	t->at[t->n++] = NULL;
+	return 0;
+}
+
+static int add_group(struct iof_machine *m, struct iof_iommu *iommu, struct iof_group **out)
+{
+	struct iof_group *g;
+	uint32_t index;
+
+	if (free_place(m, &m->groups, &index))
 		return -ENOMEM;
 	g = iof_mem_zget(m->memory.alloc, sizeof(*g), 16);
 	if (!g)
 		return -ENOMEM;
-	g->index = m->groups.n;
+	g->index = index;
 	g->iommu = iommu;
-	m->groups.at[m->groups.n++] = g;
+	m->groups.at[index] = g;
 	*out = g;
 	return 0;
 }
 
-static void mdev_init(struct iof_machine *m, struct iof_mdev *d, unsigned preset, struct iof_group *g)
+static int add_device(struct iof_machine *m, struct iof_iommu *iommu, struct iof_group *g, const struct iof_device_caps *caps,
+		      struct iof_mdev **out)
 {
-	d->index = m->devices.n;
-	d->preset = preset;
-	d->group = g;
-	d->iommu = g->iommu;
-	iof_rsec_init(&d->rsec, m->memory.alloc->shared);
-	snprintf(d->name, sizeof(d->name), "%s-soft-%u", g->iommu->preset->name, d->index);
-}
-
-/* The room for the device is made before the group, so that a failure leaves no empty group behind. */
-static int add_device(struct iof_machine *m, unsigned preset, uint32_t group, struct iof_mdev **out)
-{
-	struct iof_group *g = group < m->groups.n ? m->groups.at[group] : NULL;
 	struct iof_mdev *d;
-	int rc = 0;
+	uint32_t index;
 
-	if (!g && group != UINT32_MAX)
-		return -ENODEV;
-	if (g && g->iommu->preset != iof_preset_info(preset))
-		return -EINVAL;
-	if (table_room(m->memory.alloc, &m->devices))
+	if (free_place(m, &m->devices, &index))
 		return -ENOMEM;
 	d = iof_mem_zget(m->memory.alloc, sizeof(*d), IOF_CACHELINE);
 	if (!d)
 		return -ENOMEM;
-	if (!g)
-		rc = add_group(m, preset, &g);
-	if (rc) {
+	if (!g && add_group(m, iommu, &g)) {
 		iof_mem_put(m->memory.alloc, d, sizeof(*d));
-		return rc;
+		return -ENOMEM;
 	}
-	mdev_init(m, d, preset, g);
+	d->index = index;
+	d->group = g;
+	d->iommu = iommu;
+	d->caps = *caps;
+	iof_rsec_init(&d->rsec, m->memory.alloc->shared);
+	snprintf(d->name, sizeof(d->name), "%s-soft-%u", iommu->driver->name, index);
 	g->n_devices++;
-	m->devices.at[m->devices.n++] = d;
+	m->devices.at[index] = d;
 	*out = d;
 	return 0;
 }
 
-int iof_machine_add_device(struct iof_machine *m, unsigned preset, uint32_t group, struct iof_mdev **out)
+int iof_machine_add_device(struct iof_machine *m, struct iof_iommu *iommu, uint32_t group, const struct iof_device_caps *caps,
+			   struct iof_mdev **out)
 {
-	int rc;
+	struct iof_group *g = NULL;
+	int rc = 0;
 
-	if (!iof_preset_info(preset))
-		return -EINVAL;
 	iof_lock_take(&m->lock);
-	rc = add_device(m, preset, group, out);
+	if (group != UINT32_MAX) {
+		g = group < m->groups.n ? m->groups.at[group] : NULL;
+		rc = !g ? -ENODEV : g->iommu != iommu ? -EINVAL : 0;
+	}
+	if (!rc)
+		rc = add_device(m, iommu, g, caps, out);
 	iof_lock_drop(&m->lock);
 	return rc;
+}
+
+void iof_machine_remove_device(struct iof_machine *m, struct iof_mdev *d)
+{
+	struct iof_group *g = d->group;
+
+	iof_lock_take(&m->lock);
+	m->devices.at[d->index] = NULL;
+	if (!--g->n_devices) {
+		m->groups.at[g->index] = NULL;
+		iof_mem_put(m->memory.alloc, g, sizeof(*g));
+	}
+	iof_mem_put(m->memory.alloc, d, sizeof(*d));
+	iof_lock_drop(&m->lock);
 }
 
 struct iof_mdev *iof_machine_mdev(struct iof_machine *m, uint32_t index)
@@ -230,42 +280,9 @@ struct iof_mdev *iof_machine_mdev(struct iof_machine *m, uint32_t index)
 	return d;
 }
 
-/* ---- files ---- */
-
-static int add_file(struct iof_machine *m, struct iof_file *file)
+void *iof_mdev_priv(const struct iof_mdev *dev)
 {
-	uint32_t i;
-
-	for (i = 0; i < m->files.n; i++)
-		if (!m->files.at[i])
-			break;
-	if (i == m->files.n) {
-		if (table_room(m->memory.alloc, &m->files))
-			return -ENOMEM;
-		m->files.n++;
-	}
-	m->files.at[i] = file;
-	return (int)i;
-}
-
-int iof_machine_add_file(struct iof_machine *m, struct iof_file *file, int *number)
-{
-	int rc;
-
-	iof_lock_take(&m->lock);
-	rc = add_file(m, file);
-	iof_lock_drop(&m->lock);
-	if (rc < 0)
-		return rc;
-	*number = rc;
-	return 0;
-}
-
-void iof_machine_drop_file(struct iof_machine *m, int number)
-{
-	iof_lock_take(&m->lock);
-	m->files.at[number] = NULL;
-	iof_lock_drop(&m->lock);
+	return dev->caps.priv;
 }
 
 /* ---- ownership ---- */
@@ -301,4 +318,19 @@ void iof_group_release(struct iof_machine *m, struct iof_mdev *d)
 	if (!--d->group->bound)
 		d->group->owner = NULL;
 	iof_lock_drop(&m->lock);
+}
+
+uint32_t iof_group_max_pasids(struct iof_machine *m, const struct iof_group *g)
+{
+	uint32_t least = UINT32_MAX;
+
+	iof_lock_take(&m->lock);
+	for (uint32_t i = 0; i < m->devices.n; i++) {
+		struct iof_mdev *d = m->devices.at[i];
+
+		if (d && d->group == g && d->caps.max_pasids && d->caps.max_pasids < least)
+			least = d->caps.max_pasids;
+	}
+	iof_lock_drop(&m->lock);
+	return least;
 }

@@ -61,8 +61,8 @@ struct iof_mdev {
 	char name[32];
 };
 
-/* An open file on the machine, by number. */
-struct iof_file;
+struct iof_file; /* an open file on the machine */
+#define IOF_FILE_BUCKETS 64
 
 struct iof_table { /* a growing array of pointers; never shrinks */
 	void **at;
@@ -77,7 +77,8 @@ struct iof_machine {
 	struct iof_accounts *accounts;
 	unsigned accounting; /* enum iof_accounting of the public API */
 	struct iof_iommu *soft[IOF_PRESETS]; /* made on first use; also among iommus */
-	struct iof_table iommus, groups, devices, files; /* machine lock; files[i] NULL: number i is free */
+	struct iof_table iommus, groups, devices; /* machine lock */
+	struct iof_file *files[IOF_FILE_BUCKETS]; /* machine lock: open files by number, chained by the floor above */
 	struct iof_context *contexts; /* machine lock: every living context */
 	_Atomic uint32_t next_domain; /* IOTLB tags */
 };
@@ -105,12 +106,10 @@ int iof_machine_add_device(struct iof_machine *m, struct iof_iommu *iommu, uint3
 void iof_machine_remove_device(struct iof_machine *m, struct iof_mdev *d);
 struct iof_mdev *iof_machine_mdev(struct iof_machine *m, uint32_t index); /* NULL: none */
 
-/* Gives `file` the lowest free number. -ENOMEM. */
-int iof_machine_add_file(struct iof_machine *m, struct iof_file *file, int *number);
-void iof_machine_drop_file(struct iof_machine *m, int number);
-
 /* Group ownership: -EINVAL the device is bound already (2.23.2); -EPERM another context has the group (R6.2 step 4). release: the last device gives the group back. */
 int iof_group_claim(struct iof_machine *m, struct iof_mdev *d, struct iof_context *ctx);
 void iof_group_release(struct iof_machine *m, struct iof_mdev *d);
+/* The smallest PASID limit among the group's devices that have one; UINT32_MAX: none has. */
+uint32_t iof_group_max_pasids(struct iof_machine *m, const struct iof_group *g);
 
 #endif
