@@ -65,5 +65,12 @@ int iofi_ioas_unmap(struct iof_call *call, void *cmd);
 int iofi_destroy(struct iof_call *call, void *cmd);
 int iofi_option(struct iof_call *call, void *cmd);
 int iofi_hwpt_alloc(struct iof_call *call, void *cmd);
+int iofi_set_dirty_tracking(struct iof_call *call, void *cmd);
+int iofi_get_dirty_bitmap(struct iof_call *call, void *cmd);
+int iofi_hwpt_invalidate(struct iof_call *call, void *cmd);
+int iofi_get_hw_info(struct iof_call *call, void *cmd);
+int iofi_viommu_alloc(struct iof_call *call, void *cmd);
+int iofi_vdevice_alloc(struct iof_call *call, void *cmd);
+int iofi_hw_queue_alloc(struct iof_call *call, void *cmd);
 
 #endif

@@ -57,39 +57,52 @@ static int bind(struct iof_file *f, uint64_t arg)
 
 /* ---- ATTACH, DETACH, GET_INFO ---- */
 
+/* The PASID of a command: 0 without the flag, else the field that follows `min` bytes of the struct (2.23.3). */
+static int read_pasid(struct iof_file *f, uint64_t arg, uint32_t argsz, uint32_t flags, uint32_t min, uint32_t *pasid)
+{
+	*pasid = 0;
+	if (argsz < min || flags & ~(uint32_t)IOF_ATTACH_PASID)
+		return -EINVAL;
+	if (!flags)
+		return 0;
+	if (!f->mdev->caps.pasids)
+		return -EOPNOTSUPP;
+	if (argsz < min + sizeof(*pasid))
+		return -EINVAL;
+	if (iof_copy_in(pasid, arg + min, sizeof(*pasid)))
+		return -EFAULT;
+	return *pasid ? 0 : -EINVAL; /* PASID 0 is the requester id's */
+}
+
 static int attach(struct iof_file *f, uint64_t arg)
 {
 	struct iof_cmd_attach cmd;
+	uint32_t pasid;
 	int rc = iof_copy_in(&cmd, arg, ATTACH_MIN);
 
-	if (rc)
-		return rc;
-	if (cmd.argsz < ATTACH_MIN || cmd.flags & ~(uint32_t)IOF_ATTACH_PASID)
-		return -EINVAL;
-	if (cmd.flags)
-		return -EOPNOTSUPP; /* no soft device has PASIDs yet */
-	rc = iof_device_attach(f->dev, &cmd.pt_id);
+	if (!rc)
+		rc = read_pasid(f, arg, cmd.argsz, cmd.flags, ATTACH_MIN, &pasid);
+	if (!rc)
+		rc = iof_device_attach(f->dev, pasid, IOF_ATTACH_EITHER, &cmd.pt_id);
 	if (rc)
 		return rc;
 	rc = iof_copy_out(arg + offsetof(struct iof_cmd_attach, pt_id), &cmd.pt_id, sizeof(cmd.pt_id));
 	if (rc)
-		iof_device_detach(f->dev);
+		iof_device_detach(f->dev, 0); /* the requester id, also after attaching a PASID: as the kernel does */
 	return rc;
 }
 
 static int detach(struct iof_file *f, uint64_t arg)
 {
 	struct iof_cmd_detach cmd;
+	uint32_t pasid;
 	int rc = iof_copy_in(&cmd, arg, DETACH_MIN);
 
-	if (rc)
-		return rc;
-	if (cmd.argsz < DETACH_MIN || cmd.flags & ~(uint32_t)IOF_ATTACH_PASID)
-		return -EINVAL;
-	if (cmd.flags)
-		return -EOPNOTSUPP;
-	iof_device_detach(f->dev);
-	return 0;
+	if (!rc)
+		rc = read_pasid(f, arg, cmd.argsz, cmd.flags, DETACH_MIN, &pasid);
+	if (!rc)
+		iof_device_detach(f->dev, pasid);
+	return rc;
 }
 
 /* A soft device has no regions and no interrupts: it only does DMA. */

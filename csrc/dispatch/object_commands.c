@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* DESTROY, OPTION, HWPT_ALLOC (behaviour.md 2.1, 2.8, 2.10). */
+/* DESTROY and OPTION (behaviour.md 2.1, 2.8). */
 #include <errno.h>
 #include <stddef.h>
 
@@ -71,56 +71,4 @@ int iofi_option(struct iof_call *call, void *p)
 	if (rc)
 		return rc;
 	return iof_copy_out(call->arg + offsetof(struct iof_cmd_option, val64), &cmd->val64, sizeof(cmd->val64));
-}
-
-/* ---- HWPT_ALLOC ---- */
-
-/* By what pt_id is. Flags and driver data are for tables that are not built yet: a driver without them (5.1 step 1, 5.2). */
-static int alloc_on(struct iof_device *dev, struct iof_object *pt, struct iof_cmd_hwpt_alloc *cmd)
-{
-	switch (pt->type) {
-	case IOF_OBJECT_IOAS:
-		if (cmd->flags || cmd->data_len)
-			return -EOPNOTSUPP;
-		return iof_device_alloc_hwpt(dev, (struct iof_ioas *)pt, &cmd->out_hwpt_id);
-	case IOF_OBJECT_HWPT:
-		return -EOPNOTSUPP;
-	default:
-		return -EINVAL;
-	}
-}
-
-static int hwpt_alloc(struct iof_call *call, struct iof_device *dev, struct iof_cmd_hwpt_alloc *cmd)
-{
-	struct iof_object *pt = iof_object_get(&call->ctx->objects, cmd->pt_id, IOF_OBJECT_ANY);
-	int rc;
-
-	if (!pt)
-		return -EINVAL;
-	rc = alloc_on(dev, pt, cmd);
-	iof_object_put(pt);
-	if (rc)
-		return rc;
-	rc = iof_call_respond(call, cmd);
-	if (rc)
-		iof_context_destroy(call->ctx, cmd->out_hwpt_id);
-	return rc;
-}
-
-int iofi_hwpt_alloc(struct iof_call *call, void *p)
-{
-	struct iof_cmd_hwpt_alloc *cmd = p;
-	struct iof_object *dev;
-	int rc;
-
-	if (cmd->reserved)
-		return -EOPNOTSUPP;
-	if (!cmd->data_type != !cmd->data_len)
-		return -EINVAL;
-	dev = iof_object_get(&call->ctx->objects, cmd->dev_id, IOF_OBJECT_DEVICE);
-	if (!dev)
-		return -ENOENT;
-	rc = hwpt_alloc(call, (struct iof_device *)dev, cmd);
-	iof_object_put(dev);
-	return rc;
 }

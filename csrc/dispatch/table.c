@@ -23,6 +23,13 @@ static const struct iof_command commands[LAST_NR - FIRST_NR + 1] = {
 	COMMAND(IOAS_UNMAP, iof_cmd_ioas_unmap, length, .quick = true, .handler = iofi_ioas_unmap),
 	COMMAND(OPTION, iof_cmd_option, val64, .handler = iofi_option),
 	COMMAND(HWPT_ALLOC, iof_cmd_hwpt_alloc, reserved, .handler = iofi_hwpt_alloc),
+	COMMAND(GET_HW_INFO, iof_cmd_get_hw_info, reserved, .handler = iofi_get_hw_info),
+	COMMAND(HWPT_SET_DIRTY_TRACKING, iof_cmd_set_dirty_tracking, reserved, .handler = iofi_set_dirty_tracking),
+	COMMAND(HWPT_GET_DIRTY_BITMAP, iof_cmd_get_dirty_bitmap, data, .handler = iofi_get_dirty_bitmap),
+	COMMAND(HWPT_INVALIDATE, iof_cmd_hwpt_invalidate, reserved, .handler = iofi_hwpt_invalidate),
+	COMMAND(VIOMMU_ALLOC, iof_cmd_viommu_alloc, out_viommu_id, .handler = iofi_viommu_alloc),
+	COMMAND(VDEVICE_ALLOC, iof_cmd_vdevice_alloc, virt_id, .handler = iofi_vdevice_alloc),
+	COMMAND(HW_QUEUE_ALLOC, iof_cmd_hw_queue_alloc, length, .handler = iofi_hw_queue_alloc),
 };
 
 /* The kernel's sizes: full, and up to the last field that every caller has to give. */

@@ -3,13 +3,12 @@
 
 #include <errno.h>
 
-#include "ioas/hwpt.h"
+#include "ioas/device.h"
 #include "util/guard.h"
 
 /* What one transfer is about; `at` walks the range, `other` the other side. */
 struct transfer {
-	struct iof_machine *m;
-	struct iof_mdev *d;
+	const struct iof_dma_source *who;
 	uint64_t at, left;
 	uint64_t other; /* process address, or the IOVA that is read by a copy */
 	bool write; /* the device writes to `at` */
@@ -52,9 +51,9 @@ static int resolve(struct transfer *t, struct iof_hwpt *hwpt, uint64_t iova, boo
 	offset = iova - leaf.iova;
 	size = UINT64_C(1) << leaf.size_lg2;
 	*host = leaf.address + offset;
-	if (t->m->memory.address_mode == IOF_ADDRESS_SYNTHETIC) {
+	if (t->who->m->memory.address_mode == IOF_ADDRESS_SYNTHETIC) {
 		/* Neighbours in the synthetic space need not be neighbours in the process. */
-		*host = iof_identity_reach(t->m->memory.identities, *host);
+		*host = iof_identity_reach(t->who->m->memory.identities, *host);
 		if (*host == UINT64_MAX)
 			return fail(t, IOF_DMA_FAULT_MEMORY, iova, write);
 		offset = *host & IOF_PAGE_MASK;
@@ -103,6 +102,8 @@ static int chunk(struct transfer *t, struct iof_hwpt *hwpt, uint64_t *n)
 	uint64_t host;
 	int rc = resolve(t, hwpt, t->at, t->write, &host, n);
 
+	if (!rc && t->write && atomic_load_explicit(&hwpt->tracking, memory_order_relaxed))
+		iof_pt_set_dirty(hwpt->pt, t->at);
 	if (!rc && t->move(t, hwpt, host, *n)) {
 		rc = -EFAULT;
 		if (t->fault->reason == IOF_DMA_FAULT_NONE)
@@ -126,12 +127,15 @@ static int through(struct transfer *t, struct iof_hwpt *hwpt, uint64_t *n)
 
 static int step(struct transfer *t)
 {
-	unsigned token = iof_rsec_enter(&t->d->rsec);
-	struct iof_hwpt *hwpt = atomic_load_explicit(&t->d->hwpt, memory_order_acquire);
+	struct iof_mdev *d = t->who->d;
+	unsigned token = iof_rsec_enter(&d->rsec);
+	struct iof_endpoint *e = iof_mdev_endpoint(d, t->who->pasid);
+	struct iof_hwpt *hwpt = e ? atomic_load_explicit(&e->hwpt, memory_order_acquire) : NULL;
 	uint64_t n = t->left < IOF_DMA_CHUNK ? t->left : IOF_DMA_CHUNK;
-	int rc = hwpt ? through(t, hwpt, &n) : fail(t, IOF_DMA_FAULT_BLOCKED, t->at, t->write);
+	/* A guest's table is not walked (no driver here has a first stage): such an endpoint does no DMA. */
+	int rc = hwpt && hwpt->pt ? through(t, hwpt, &n) : fail(t, IOF_DMA_FAULT_BLOCKED, t->at, t->write);
 
-	iof_rsec_leave(&t->d->rsec, token);
+	iof_rsec_leave(&d->rsec, token);
 	if (rc)
 		return rc;
 	t->at += n;
@@ -156,30 +160,30 @@ static int run(struct transfer *t, struct iof_range r, struct iof_dma_fault *fau
 	return rc;
 }
 
-int iof_dma_read(struct iof_machine *m, struct iof_mdev *d, struct iof_range r, uint64_t to, struct iof_dma_fault *fault)
+int iof_dma_read(const struct iof_dma_source *who, struct iof_range r, uint64_t to, struct iof_dma_fault *fault)
 {
-	struct transfer t = { .m = m, .d = d, .other = to, .move = move_read };
+	struct transfer t = { .who = who, .other = to, .move = move_read };
 
 	return run(&t, r, fault);
 }
 
-int iof_dma_write(struct iof_machine *m, struct iof_mdev *d, struct iof_range r, uint64_t from, struct iof_dma_fault *fault)
+int iof_dma_write(const struct iof_dma_source *who, struct iof_range r, uint64_t from, struct iof_dma_fault *fault)
 {
-	struct transfer t = { .m = m, .d = d, .other = from, .move = move_write, .write = true };
+	struct transfer t = { .who = who, .other = from, .move = move_write, .write = true };
 
 	return run(&t, r, fault);
 }
 
-int iof_dma_fill(struct iof_machine *m, struct iof_mdev *d, struct iof_range r, uint8_t byte, struct iof_dma_fault *fault)
+int iof_dma_fill(const struct iof_dma_source *who, struct iof_range r, uint8_t byte, struct iof_dma_fault *fault)
 {
-	struct transfer t = { .m = m, .d = d, .byte = byte, .move = move_fill, .write = true };
+	struct transfer t = { .who = who, .byte = byte, .move = move_fill, .write = true };
 
 	return run(&t, r, fault);
 }
 
-int iof_dma_copy(struct iof_machine *m, struct iof_mdev *d, struct iof_range r, uint64_t source, struct iof_dma_fault *fault)
+int iof_dma_copy(const struct iof_dma_source *who, struct iof_range r, uint64_t source, struct iof_dma_fault *fault)
 {
-	struct transfer t = { .m = m, .d = d, .other = source, .move = move_copy, .write = true };
+	struct transfer t = { .who = who, .other = source, .move = move_copy, .write = true };
 
 	return run(&t, r, fault);
 }

@@ -28,11 +28,18 @@ struct iof_dma_fault {
 	uint64_t done; /* bytes moved before it */
 };
 
+/* Who does it: a device, with a PASID or as its requester id (0). */
+struct iof_dma_source {
+	struct iof_machine *m;
+	struct iof_mdev *d;
+	uint32_t pasid;
+};
+
 /* Each moves r's bytes in order: 0, or -EFAULT and *fault. `r` is a range of IOVAs. */
-int iof_dma_read(struct iof_machine *m, struct iof_mdev *d, struct iof_range r, uint64_t to, struct iof_dma_fault *fault);
-int iof_dma_write(struct iof_machine *m, struct iof_mdev *d, struct iof_range r, uint64_t from, struct iof_dma_fault *fault);
-int iof_dma_fill(struct iof_machine *m, struct iof_mdev *d, struct iof_range r, uint8_t byte, struct iof_dma_fault *fault);
+int iof_dma_read(const struct iof_dma_source *who, struct iof_range r, uint64_t to, struct iof_dma_fault *fault);
+int iof_dma_write(const struct iof_dma_source *who, struct iof_range r, uint64_t from, struct iof_dma_fault *fault);
+int iof_dma_fill(const struct iof_dma_source *who, struct iof_range r, uint8_t byte, struct iof_dma_fault *fault);
 /* From IOVAs at `source` (read) to r (written). */
-int iof_dma_copy(struct iof_machine *m, struct iof_mdev *d, struct iof_range r, uint64_t source, struct iof_dma_fault *fault);
+int iof_dma_copy(const struct iof_dma_source *who, struct iof_range r, uint64_t source, struct iof_dma_fault *fault);
 
 #endif

@@ -3,6 +3,7 @@
  * Memory that a vIOMMU exposes to mmap on the context's file (behaviour.md 8.7). Each region is a memfd, so that it can be mapped any number
  * of times; offsets are first fit from PAGE.
  */
+#define _GNU_SOURCE /* memfd_create */
 #include <errno.h>
 #include <sys/mman.h>
 #include <unistd.h>

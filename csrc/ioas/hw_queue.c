@@ -39,7 +39,7 @@ static void unpin(struct iof_hw_queue *q)
 
 static int attach_and_pin(struct iof_hw_queue *q, uint64_t *base)
 {
-	int rc = iof_access_attach_locked(q->access, q->viommu->parent->ioas);
+	int rc = iofi_access_attach_ioas(q->access, q->viommu->parent->ioas);
 
 	return rc ? rc : pin(q, base);
 }
@@ -58,7 +58,7 @@ static int build(struct iof_hw_queue *q, uint32_t index)
 {
 	struct iof_context *ctx = q->viommu->ctx;
 	uint64_t base;
-	int rc = iof_access_create_internal(ctx, &q->access);
+	int rc = iof_access_make(ctx, &(struct iof_access_options){ .needs_pin = true, .internal = true }, &q->access);
 
 	if (rc)
 		return rc;
@@ -70,7 +70,7 @@ static int build(struct iof_hw_queue *q, uint32_t index)
 		return 0;
 	unpin(q);
 no_pin:
-	iof_access_destroy_locked(q->access);
+	iof_access_destroy(q->access);
 	return rc;
 }
 
@@ -124,7 +124,7 @@ void iof_hw_queue_dispose(struct iof_hw_queue *q)
 	if (q->on)
 		iof_object_put(&q->on->object);
 	unpin(q);
-	iof_access_destroy_locked(q->access);
+	iof_access_destroy(q->access);
 	iof_object_put(&v->object);
 	iof_mem_put(v->ctx->machine->memory.alloc, q, sizeof(*q));
 }

@@ -127,7 +127,6 @@ int iof_machine_make(const struct iof_machine_options *opt, struct iof_machine *
 		return -ENOMEM;
 	m->memory.address_mode = (enum iof_address_mode)opt->addresses;
 	m->memory.policy = (enum iof_hold_policy)opt->policy;
-	m->preset = opt->preset;
 	m->accounting = opt->accounting;
 	rc = machine_fill(m, opt);
 	if (rc) {

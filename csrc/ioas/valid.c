@@ -2,6 +2,7 @@
 #include "ioas/valid.h"
 
 #include "ioas/device.h"
+#include "ioas/viommu.h"
 
 /* ---- IOAS ---- */
 
@@ -84,41 +85,81 @@ static bool ioas_is_valid(struct iof_ioas *ioas)
 
 /* ---- devices and groups ---- */
 
+static bool endpoint_is_valid(struct iof_device *dev, struct iof_endpoint *e)
+{
+	struct iof_hwpt *hwpt = atomic_load(&e->hwpt);
+	bool seated = false;
+
+	for (struct iof_endpoint *s = e->seat->endpoints; s; s = s->next)
+		seated |= s == e;
+	return e->dev == dev && seated && e->seat->hwpt == hwpt && e->seat->pasid == e->pasid && hwpt->iommu == dev->mdev->iommu;
+}
+
 static bool device_is_valid(struct iof_device *dev)
 {
-	struct iof_group *g = dev->mdev->group;
-	struct iof_hwpt *hwpt = atomic_load(&dev->mdev->hwpt);
-	bool listed = false;
+	struct iof_endpoint *e = atomic_load(&dev->mdev->endpoints);
+	uint32_t n = 0;
 
-	for (struct iof_device *d = g->attached; d; d = d->next_attached)
-		listed |= d == dev;
-	return g->owner == dev->ctx && dev->mdev->bound && listed == dev->attached &&
-	       hwpt == (dev->attached ? g->hwpt : NULL) && iof_object_users(&dev->object) == 2u + dev->attached;
+	for (; e; e = atomic_load(&e->sibling), n++)
+		if (!endpoint_is_valid(dev, e))
+			return false;
+	return dev->mdev->group->owner == dev->ctx && dev->mdev->bound &&
+	       iof_object_users(&dev->object) == 2 + n + (dev->vdevice != NULL);
 }
 
 static uint32_t attachments(struct iof_machine *m, const struct iof_hwpt *hwpt)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < m->devices.n; i++)
-		n += atomic_load(&((struct iof_mdev *)m->devices.at[i])->hwpt) == hwpt;
+	for (uint32_t i = 0; i < m->devices.n; i++) {
+		struct iof_mdev *d = m->devices.at[i];
+		struct iof_endpoint *e = d ? atomic_load(&d->endpoints) : NULL;
+
+		for (; e; e = atomic_load(&e->sibling))
+			n += atomic_load(&e->hwpt) == hwpt;
+	}
 	return n;
+}
+
+/* Nested tables and vIOMMUs that stand directly on an object. */
+static uint32_t standing_on(struct iof_context *ctx, const struct iof_object *base)
+{
+	struct iof_object *o;
+	uint32_t n = 0;
+
+	for (uint32_t id = 1; (o = iof_object_next(&ctx->objects, id)); id = o->id + 1) {
+		struct iof_hwpt *h = (struct iof_hwpt *)o;
+		struct iof_viommu *v = (struct iof_viommu *)o;
+
+		if (o->type == IOF_OBJECT_NESTED)
+			n += (h->viommu ? &h->viommu->object : &h->parent->object) == base;
+		if (o->type == IOF_OBJECT_VIOMMU)
+			n += &v->parent->object == base;
+		if (o->type == IOF_OBJECT_VDEVICE)
+			n += &((struct iof_vdevice *)o)->viommu->object == base;
+	}
+	return n;
+}
+
+static bool hwpt_is_valid(struct iof_context *ctx, struct iof_hwpt *hwpt)
+{
+	uint32_t n = attachments(ctx->machine, hwpt) + standing_on(ctx, &hwpt->object);
+
+	return hwpt->ctx == ctx && iof_object_users(&hwpt->object) == 1 + n && (n || !hwpt->automatic);
 }
 
 static bool object_is_valid(struct iof_context *ctx, struct iof_object *o)
 {
-	uint32_t n;
-
 	switch (o->type) {
 	case IOF_OBJECT_IOAS:
 		return ioas_is_valid((struct iof_ioas *)o);
 	case IOF_OBJECT_DEVICE:
 		return device_is_valid((struct iof_device *)o);
 	case IOF_OBJECT_HWPT:
-		n = attachments(ctx->machine, (struct iof_hwpt *)o);
-		return iof_object_users(o) == 1 + n && (n || !((struct iof_hwpt *)o)->automatic);
+	case IOF_OBJECT_NESTED:
+		return hwpt_is_valid(ctx, (struct iof_hwpt *)o);
 	default:
-		return false;
+		return iof_object_users(o) >= 1;
 	}
 }
 
@@ -130,7 +171,7 @@ static bool context_is_valid(struct iof_context *ctx)
 	for (uint32_t id = 1; (o = iof_object_next(&ctx->objects, id)); id = o->id + 1, n++)
 		if (!object_is_valid(ctx, o))
 			return false;
-	return n == ctx->objects.taken;
+	return n + ctx->objects.tombstones == ctx->objects.taken;
 }
 
 static bool group_is_valid(struct iof_machine *m, const struct iof_group *g)
@@ -140,10 +181,13 @@ static bool group_is_valid(struct iof_machine *m, const struct iof_group *g)
 	for (uint32_t i = 0; i < m->devices.n; i++) {
 		struct iof_mdev *d = m->devices.at[i];
 
-		members += d->group == g;
-		bound += d->group == g && d->bound;
+		members += d && d->group == g;
+		bound += d && d->group == g && d->bound;
 	}
-	return members == g->n_devices && bound == g->bound && !g->owner == !bound && !g->hwpt == !g->attached;
+	for (struct iof_seat *s = g->seats; s; s = s->next)
+		if (!s->endpoints)
+			return false;
+	return members == g->n_devices && bound == g->bound && !g->owner == !bound;
 }
 
 bool iofi_machine_is_valid(struct iof_machine *m)
@@ -152,7 +196,7 @@ bool iofi_machine_is_valid(struct iof_machine *m)
 		if (!context_is_valid(ctx))
 			return false;
 	for (uint32_t i = 0; i < m->groups.n; i++)
-		if (!group_is_valid(m, m->groups.at[i]))
+		if (m->groups.at[i] && !group_is_valid(m, m->groups.at[i]))
 			return false;
 	return !m->memory.identities || iof_identities_is_valid(m->memory.identities);
 }

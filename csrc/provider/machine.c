@@ -38,9 +38,13 @@ void iof_machine_put(struct iof_machine *m)
 
 int iof_machine_plug(struct iof_machine *m, enum iof_preset preset, uint32_t group, uint32_t *index)
 {
+	struct iof_iommu *iommu = iof_preset_info(preset) ? iof_machine_soft(m, preset) : NULL;
 	struct iof_mdev *d;
-	int rc = iof_machine_add_device(m, preset, group, &d);
+	int rc;
 
+	if (!iommu)
+		return iof_preset_info(preset) ? -ENOMEM : -EINVAL;
+	rc = iof_machine_add_device(m, iommu, group, &iof_preset_info(preset)->caps, &d);
 	if (!rc)
 		*index = d->index;
 	return rc;
@@ -66,6 +70,15 @@ uint32_t iof_machine_group_count(struct iof_machine *m)
 	return count_of(m, &m->groups);
 }
 
+/* 0: an embedder's driver. */
+static enum iof_preset preset_of(const struct iof_machine *m, const struct iof_iommu *iommu)
+{
+	for (unsigned i = 1; i < IOF_PRESETS; i++)
+		if (m->soft[i] == iommu)
+			return (enum iof_preset)i;
+	return (enum iof_preset)0;
+}
+
 int iof_machine_device_at(struct iof_machine *m, uint32_t index, struct iof_machine_device *out)
 {
 	struct iof_mdev *d = iof_machine_mdev(m, index);
@@ -73,7 +86,7 @@ int iof_machine_device_at(struct iof_machine *m, uint32_t index, struct iof_mach
 	if (!d)
 		return -ENODEV;
 	iof_lock_take(&m->lock);
-	*out = (struct iof_machine_device){ .index = d->index, .group = d->group->index, .preset = (enum iof_preset)d->preset,
+	*out = (struct iof_machine_device){ .index = d->index, .group = d->group->index, .preset = preset_of(m, d->iommu),
 					    .open = d->opens, .bound = d->bound };
 	memcpy(out->name, d->name, sizeof(out->name));
 	iof_lock_drop(&m->lock);
@@ -107,11 +120,9 @@ int64_t iof_machine_pins(struct iof_machine *m, uint64_t va)
 int iof_iotlb_stats(struct iof_machine *m, struct iof_iotlb_stats *out)
 {
 	*out = (struct iof_iotlb_stats){ 0 };
-	for (unsigned i = 0; i < IOF_PRESETS; i++) {
-		struct iof_iotlb *t = m->iommu[i] ? &m->iommu[i]->iotlb : NULL;
+	for (uint32_t i = 0; i < m->iommus.n; i++) {
+		struct iof_iotlb *t = &((struct iof_iommu *)m->iommus.at[i])->iotlb;
 
-		if (!t)
-			continue;
 		out->hits += atomic_load(&t->hits);
 		out->misses += atomic_load(&t->misses);
 		out->evictions += atomic_load(&t->evictions);
@@ -125,7 +136,6 @@ int iof_iotlb_stats(struct iof_machine *m, struct iof_iotlb_stats *out)
 
 void iof_iotlb_drop_invalidations(struct iof_machine *m, bool drop)
 {
-	for (unsigned i = 0; i < IOF_PRESETS; i++)
-		if (m->iommu[i])
-			atomic_store(&m->iommu[i]->iotlb.drop, drop);
+	for (uint32_t i = 0; i < m->iommus.n; i++)
+		atomic_store(&((struct iof_iommu *)m->iommus.at[i])->iotlb.drop, drop);
 }

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "ioas/hwpt.h"
+#include "ioas/device.h"
 #include "provider/engine.h"
 
 static struct iof_context *context_of(struct iof_handle *h)
@@ -18,13 +18,11 @@ static struct iof_ioas *ioas_of(struct iof_context *ctx, uint32_t id)
 
 /* ---- endpoints ---- */
 
-static struct iof_endpoint_info endpoint(struct iof_device *dev)
+static struct iof_endpoint_info endpoint(struct iof_device *dev, uint32_t pasid, struct iof_hwpt *hwpt)
 {
-	struct iof_hwpt *hwpt = dev->attached ? dev->mdev->group->hwpt : NULL;
-
 	return (struct iof_endpoint_info){
 		.dev_id = dev->object.id,
-		.pasid = IOF_NO_PASID,
+		.pasid = pasid ? pasid : IOF_NO_PASID,
 		.hwpt_id = hwpt ? hwpt->object.id : 0,
 		.ioas_id = hwpt ? hwpt->ioas->object.id : 0,
 		.device = dev->mdev->index,
@@ -32,24 +30,53 @@ static struct iof_endpoint_info endpoint(struct iof_device *dev)
 	};
 }
 
+struct endpoint_list {
+	struct iof_endpoint_info *out;
+	size_t room;
+	int64_t found;
+	uint32_t ioas_id;
+};
+
+static void list_one(struct endpoint_list *l, struct iof_endpoint_info info)
+{
+	if (l->ioas_id && l->ioas_id != info.ioas_id)
+		return;
+	if ((size_t)l->found < l->room)
+		l->out[l->found] = info;
+	l->found++;
+}
+
+/* The endpoint with the smallest PASID above `above`; NULL: none. */
+static struct iof_endpoint *next_pasid(struct iof_device *dev, uint32_t above)
+{
+	struct iof_endpoint *e = atomic_load(&dev->mdev->endpoints), *best = NULL;
+
+	for (; e; e = atomic_load(&e->sibling))
+		if (e->pasid > above && (!best || e->pasid < best->pasid))
+			best = e;
+	return best;
+}
+
+/* The requester id is always an endpoint, blocked when it is not attached; then PASIDs, ascending. */
+static void list_device(struct endpoint_list *l, struct iof_device *dev)
+{
+	struct iof_endpoint *e = iof_mdev_endpoint(dev->mdev, 0);
+
+	list_one(l, endpoint(dev, 0, e ? atomic_load(&e->hwpt) : NULL));
+	for (uint32_t pasid = 0; (e = next_pasid(dev, pasid)); pasid = e->pasid)
+		list_one(l, endpoint(dev, e->pasid, atomic_load(&e->hwpt)));
+}
+
 static int64_t list_endpoints(struct iof_context *ctx, uint32_t dev_id, uint32_t ioas_id, size_t n,
 			      struct iof_endpoint_info *out)
 {
-	struct iof_endpoint_info info;
+	struct endpoint_list l = { .out = out, .room = n, .ioas_id = ioas_id };
 	struct iof_object *o;
-	int64_t found = 0;
 
-	for (uint32_t id = 1; (o = iof_object_next(&ctx->objects, id)); id = o->id + 1) {
-		if (o->type != IOF_OBJECT_DEVICE || (dev_id && dev_id != o->id))
-			continue;
-		info = endpoint((struct iof_device *)o);
-		if (ioas_id && ioas_id != info.ioas_id)
-			continue;
-		if ((size_t)found < n)
-			out[found] = info;
-		found++;
-	}
-	return found;
+	for (uint32_t id = 1; (o = iof_object_next(&ctx->objects, id)); id = o->id + 1)
+		if (o->type == IOF_OBJECT_DEVICE && (!dev_id || dev_id == o->id))
+			list_device(&l, (struct iof_device *)o);
+	return l.found;
 }
 
 int64_t iofi_engine_endpoints(struct iof_handle *h, uint32_t dev_id, uint32_t ioas_id, size_t n,
@@ -257,10 +284,23 @@ static void mix_leaves(struct iof_hwpt *hwpt, uint64_t *digest)
 	}
 }
 
+static void mix_endpoints(struct iof_device *dev, uint64_t *digest)
+{
+	struct iof_endpoint_info info[8];
+	struct endpoint_list l = { .out = info, .room = 8 };
+
+	list_device(&l, dev);
+	mix(digest, (uint64_t)l.found);
+	for (int64_t i = 0; i < l.found && i < 8; i++) {
+		mix(digest, info[i].hwpt_id);
+		mix(digest, (uint64_t)info[i].device << 32 | info[i].pasid);
+	}
+}
+
 static void mix_object(struct iof_object *o, uint64_t *digest)
 {
 	struct iof_ioas *ioas = (struct iof_ioas *)o;
-	struct iof_endpoint_info info;
+	struct iof_hwpt *hwpt = (struct iof_hwpt *)o;
 
 	mix(digest, (uint64_t)o->id << 32 | o->type);
 	mix(digest, iof_object_users(o));
@@ -272,13 +312,15 @@ static void mix_object(struct iof_object *o, uint64_t *digest)
 		iof_lock_drop(&ioas->records->lock);
 		break;
 	case IOF_OBJECT_HWPT:
-		mix(digest, ((struct iof_hwpt *)o)->ioas->object.id);
-		mix_leaves((struct iof_hwpt *)o, digest);
+		mix(digest, (uint64_t)hwpt->ioas->object.id << 32 | hwpt->kind);
+		mix(digest, atomic_load(&hwpt->tracking));
+		mix_leaves(hwpt, digest);
+		break;
+	case IOF_OBJECT_DEVICE:
+		mix_endpoints((struct iof_device *)o, digest);
 		break;
 	default:
-		info = endpoint((struct iof_device *)o);
-		mix(digest, info.hwpt_id);
-		mix(digest, info.device);
+		break;
 	}
 }
 

@@ -9,19 +9,18 @@ _Static_assert((int)IOF_DMA_MEMORY == (int)IOF_DMA_FAULT_MEMORY, "reasons");
 
 static int one(struct iof_engine *e, struct iof_dma *dma, struct iof_range r, struct iof_dma_fault *fault)
 {
-	struct iof_machine *m = e->file.machine;
-	struct iof_mdev *d = e->file.mdev;
+	struct iof_dma_source who = { e->file.machine, e->file.mdev, dma->pasid == IOF_NO_PASID ? 0 : dma->pasid };
 	uint64_t buffer = (uintptr_t)dma->buffer + dma->done;
 
 	switch (dma->op) {
 	case IOF_DMA_READ:
-		return iof_dma_read(m, d, r, buffer, fault);
+		return iof_dma_read(&who, r, buffer, fault);
 	case IOF_DMA_WRITE:
-		return iof_dma_write(m, d, r, buffer, fault);
+		return iof_dma_write(&who, r, buffer, fault);
 	case IOF_DMA_FILL:
-		return iof_dma_fill(m, d, r, dma->fill, fault);
+		return iof_dma_fill(&who, r, dma->fill, fault);
 	case IOF_DMA_COPY:
-		return iof_dma_copy(m, d, r, dma->source + dma->done, fault);
+		return iof_dma_copy(&who, r, dma->source + dma->done, fault);
 	default:
 		return -EINVAL;
 	}
@@ -35,8 +34,8 @@ static int check(const struct iof_dma *dma)
 
 	if (dma->op < IOF_DMA_READ || dma->op > IOF_DMA_COPY)
 		return -EINVAL;
-	if (dma->pasid != IOF_NO_PASID)
-		return -ENODEV;
+	if (!dma->pasid)
+		return -ENODEV; /* PASID 0 is the requester id's: say IOF_NO_PASID */
 	for (size_t i = 0; i < dma->n_segments; i++) {
 		if (iof_range_make(dma->segments[i].iova, dma->segments[i].length, &r) ||
 		    __builtin_add_overflow(total, dma->segments[i].length, &total))
