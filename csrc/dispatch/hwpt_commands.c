@@ -42,15 +42,6 @@ static int alloc_on(struct iof_object *pt, const struct iof_hwpt_request *rq, st
 	}
 }
 
-static void undo(struct iof_hwpt *hwpt)
-{
-	iof_object_remove_wait(&hwpt->ctx->objects, &hwpt->object);
-	if (iofi_hwpt_nested(hwpt))
-		iof_hwpt_dispose_nested(hwpt);
-	else
-		iof_hwpt_dispose(hwpt);
-}
-
 /* The HWPT keeps the fault object's user for life. */
 static int add_fault(struct iof_call *call, const struct iof_cmd_hwpt_alloc *cmd, struct iof_hwpt *hwpt)
 {
@@ -82,10 +73,13 @@ static int hwpt_alloc(struct iof_call *call, struct iof_device *dev, struct iof_
 	if (!rc)
 		rc = iof_call_respond(call, cmd);
 	if (rc)
-		undo(hwpt);
+		iof_hwpt_discard(hwpt);
+	else
+		iof_object_publish(&hwpt->object);
 	return rc;
 }
 
+/* The lock comes before the look-up of the device: one who closes it waits for its users while holding that lock. */
 int iofi_hwpt_alloc(struct iof_call *call, void *p)
 {
 	struct iof_cmd_hwpt_alloc *cmd = p;
@@ -124,7 +118,7 @@ int iofi_set_dirty_tracking(struct iof_call *call, void *p)
 	if (!hwpt)
 		return -ENOENT;
 	rc = iof_hwpt_set_tracking(hwpt, cmd->flags);
-	iof_hwpt_put_short(hwpt);
+	iof_object_put(&hwpt->object);
 	return rc;
 }
 
@@ -142,7 +136,7 @@ int iofi_get_dirty_bitmap(struct iof_call *call, void *p)
 	if (!hwpt)
 		return -ENOENT;
 	rc = iof_hwpt_get_dirty(hwpt, &rq);
-	iof_hwpt_put_short(hwpt);
+	iof_object_put(&hwpt->object);
 	return rc;
 }
 

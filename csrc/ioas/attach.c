@@ -278,38 +278,44 @@ static void move_seat(struct iof_seat *seat, struct iof_hwpt *hwpt)
 	for (struct iof_endpoint *e = seat->endpoints; e; e = e->next) {
 		if (old->fault)
 			iof_fault_drop(old->fault, e);
-		iof_object_ref(&hwpt->object);
+		iof_hwpt_get_user(hwpt);
 		steer(e, hwpt);
 	}
 	seat->hwpt = hwpt;
 	if (!seat->pasid && old->ioas != hwpt->ioas)
 		unreserve_seat(seat, old->ioas);
-	for (struct iof_endpoint *e = seat->endpoints->next; e; e = e->next)
-		iof_object_put(&old->object);
-	iof_hwpt_put_user(old);
+	for (struct iof_endpoint *e = seat->endpoints; e; e = e->next)
+		iof_hwpt_put_user(old);
+}
+
+/* What can fail of a replace. */
+static int prepare(struct iof_device *dev, struct iof_seat *seat, struct iof_hwpt *hwpt)
+{
+	int rc = 0;
+
+	if (!seat->pasid && seat->hwpt->ioas != hwpt->ioas)
+		rc = reserve_seat(seat, hwpt->ioas);
+	if (rc)
+		return rc;
+	rc = check(dev, seat->pasid, hwpt, seat->hwpt);
+	if (rc && !seat->pasid)
+		/* As the kernel does it, also when the target is the IOAS they are attached to (R6.9.3). */
+		unreserve_seat(seat, hwpt->ioas);
+	return rc;
 }
 
 static int replace(struct iof_device *dev, uint32_t pasid, struct iof_hwpt *hwpt)
 {
 	struct iof_endpoint *e = iof_mdev_endpoint(dev->mdev, pasid);
-	struct iof_seat *seat;
-	int rc = 0;
+	int rc;
 
 	if (!e)
 		return -EINVAL;
-	seat = e->seat;
-	if (seat->hwpt == hwpt)
+	if (e->seat->hwpt == hwpt)
 		return 0;
-	if (!pasid && seat->hwpt->ioas != hwpt->ioas)
-		rc = reserve_seat(seat, hwpt->ioas);
-	if (rc)
-		return rc;
-	rc = check(dev, pasid, hwpt, seat->hwpt);
+	rc = prepare(dev, e->seat, hwpt);
 	if (!rc)
-		move_seat(seat, hwpt);
-	else if (!pasid)
-		/* As the kernel does it, also when the target is the IOAS they are attached to (R6.9.3). */
-		unreserve_seat(seat, hwpt->ioas);
+		move_seat(e->seat, hwpt);
 	return rc;
 }
 
@@ -329,7 +335,7 @@ static int attach_hwpt(const struct target *t, struct iof_hwpt *hwpt)
 		return replace(t->dev, t->pasid, hwpt);
 	rc = enter(t->dev, t->pasid, hwpt);
 	if (!rc)
-		iof_object_ref(&hwpt->object);
+		iof_hwpt_get_user(hwpt);
 	return rc;
 }
 
@@ -342,7 +348,8 @@ static int enter_new(const struct target *t, struct iof_hwpt *hwpt)
 		goto abort;
 	rc = iof_hwpt_join(hwpt);
 	if (!rc) {
-		iof_object_ref(&hwpt->object);
+		iof_object_publish(&hwpt->object);
+		iof_hwpt_get_user(hwpt);
 		return 0;
 	}
 	leave(iof_mdev_endpoint(t->dev->mdev, t->pasid));
@@ -353,18 +360,21 @@ abort:
 
 static int replace_with_new(const struct target *t, struct iof_hwpt *hwpt)
 {
-	int rc = iof_hwpt_join(hwpt);
+	struct iof_endpoint *e = iof_mdev_endpoint(t->dev->mdev, t->pasid);
+	int rc = e ? iof_hwpt_join(hwpt) : -EINVAL;
 
 	if (rc) {
 		iof_hwpt_abort(hwpt);
 		return rc;
 	}
-	rc = replace(t->dev, t->pasid, hwpt);
+	rc = prepare(t->dev, e->seat, hwpt);
 	if (rc) {
-		iof_object_remove_wait(&t->dev->ctx->objects, &hwpt->object);
-		iof_hwpt_dispose(hwpt);
+		iof_hwpt_discard(hwpt);
+		return rc;
 	}
-	return rc;
+	iof_object_publish(&hwpt->object);
+	move_seat(e->seat, hwpt);
+	return 0;
 }
 
 static int attach_new(const struct target *t, struct iof_ioas *ioas, struct iof_hwpt **out)

@@ -35,6 +35,7 @@ struct iof_hwpt {
 	struct iof_fault *fault; /* one user; NULL: faults are not handled */
 	uint32_t kind; /* enum iof_hwpt_kind */
 	bool automatic;
+	uint32_t attached; /* control lock: endpoints attached; each is a user */
 	/* nested */
 	struct iof_hwpt *parent; /* one user of it, unless `viommu` holds it */
 	struct iof_viommu *viommu; /* one user; NULL: made directly on the parent */
@@ -61,10 +62,12 @@ struct iof_hwpt_request {
 int iof_hwpt_create(struct iof_ioas *ioas, const struct iof_hwpt_request *rq, struct iof_hwpt **out);
 void iof_hwpt_abort(struct iof_hwpt *hwpt); /* undoes create */
 
-/* Joins the IOAS (R3.8.1): -EINVAL alignment above PAGE, -EADDRINUSE, -EFAULT, -ENOMEM…; all rolled back. Then it is published. */
+/* Joins the IOAS (R3.8.1): -EINVAL alignment above PAGE, -EADDRINUSE, -EFAULT, -ENOMEM…; all rolled back. The caller publishes it
+ * or discards it. */
 int iof_hwpt_join(struct iof_hwpt *hwpt);
+void iof_hwpt_discard(struct iof_hwpt *hwpt); /* undoes create and join, or the making of a nested one */
 
-/* Nested, on a paging parent (5.2) or through a vIOMMU (5.3): made and published. Control lock. */
+/* Nested, on a paging parent (5.2) or through a vIOMMU (5.3). The caller publishes it or discards it. Control lock. */
 int iof_hwpt_create_nested(struct iof_hwpt *parent, const struct iof_hwpt_request *rq, struct iof_hwpt **out);
 int iof_hwpt_create_on_viommu(struct iof_viommu *v, const struct iof_hwpt_request *rq, struct iof_hwpt **out);
 
@@ -72,14 +75,9 @@ int iof_hwpt_create_on_viommu(struct iof_viommu *v, const struct iof_hwpt_reques
 void iof_hwpt_dispose(struct iof_hwpt *hwpt);
 void iof_hwpt_dispose_nested(struct iof_hwpt *hwpt);
 
-/* Drops an attachment's user; an automatic HWPT that nobody else uses goes (R1.5.5). Control lock. */
+/* One more endpoint is attached, or one fewer; an automatic HWPT goes with its last (R6.6.3). Control lock. */
+void iof_hwpt_get_user(struct iof_hwpt *hwpt);
 void iof_hwpt_put_user(struct iof_hwpt *hwpt);
-
-/*
- * Drops the short reference of a running call. If the last attachment left meanwhile and could not destroy an automatic table
- * because of us, we do it. Not under the control lock.
- */
-void iof_hwpt_put_short(struct iof_hwpt *hwpt);
 
 /* For fill.c: one run. unmap is quiet when it returns: nobody reads the old entries any more. */
 int iofi_hwpt_map(struct iof_hwpt *hwpt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot);

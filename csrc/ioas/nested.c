@@ -44,7 +44,6 @@ static int create(struct iof_hwpt *parent, struct iof_viommu *v, const struct io
 	hwpt->viommu = v;
 	hwpt->kind = rq->flags & IOF_HWPT_KIND_PASID;
 	hold_base(hwpt);
-	iof_object_publish(&hwpt->object);
 	*out = hwpt;
 	return 0;
 no_table:

@@ -182,7 +182,7 @@ int iofi_engine_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hw
 	iof_lock_take(&ctx->control);
 	fill_hwpt_stats((struct iof_hwpt *)o, out);
 	iof_lock_drop(&ctx->control);
-	iof_hwpt_put_short((struct iof_hwpt *)o);
+	iof_object_put(o);
 	return 0;
 }
 
