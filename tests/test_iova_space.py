@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import errno
-import threading
+import itertools
 
-import numpy as np
 import pytest
-from hypothesis import settings, strategies as st
+from hypothesis import settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from iommufd_fast._core.iova import IovaSpace
@@ -82,7 +82,9 @@ class Model:
         return None
 
 
-lengths = st.one_of(st.integers(1, 9 * PAGE), st.integers(1, 3 << 20), st.sampled_from([1, PAGE, CAP, CAP + 1, 1 << 30]))
+lengths = st.one_of(
+    st.integers(1, 9 * PAGE), st.integers(1, 3 << 20), st.sampled_from([1, PAGE, CAP, CAP + 1, 1 << 30])
+)
 places = st.integers(0, 2048)  # in pages, from 0 or from 16 MiB
 sizes = st.integers(1, 300)
 
@@ -184,7 +186,7 @@ class SpaceMachine(RuleBasedStateMachine):
     def allow(self, pairs: list[tuple[int, int]]) -> None:
         ranges = [((16 << 20) + a * PAGE, (16 << 20) + (a + n) * PAGE - 1) for a, n in pairs]
         ordered = sorted(ranges)
-        if any(a[1] >= b[0] for a, b in zip(ordered, ordered[1:], strict=False)):
+        if any(a[1] >= b[0] for a, b in itertools.pairwise(ordered)):
             self.refused(errno.EINVAL, self.space.allow, ranges)
         elif any(self.model.meets_reserved(s, e) for s, e in ranges):
             self.refused(errno.EADDRINUSE, self.space.allow, ranges)
