@@ -76,13 +76,13 @@ int iofi_option(struct iof_call *call, void *p)
 /* ---- HWPT_ALLOC ---- */
 
 /* By what pt_id is. Flags and driver data are for tables that are not built yet: a driver without them (5.1 step 1, 5.2). */
-static int alloc_on(struct iof_device *dev, struct iof_object *pt, struct iof_cmd_hwpt_alloc *cmd)
+static int alloc_on(struct iof_device *dev, struct iof_object *pt, const struct iof_cmd_hwpt_alloc *cmd, struct iof_hwpt **out)
 {
 	switch (pt->type) {
 	case IOF_OBJECT_IOAS:
 		if (cmd->flags || cmd->data_len)
 			return -EOPNOTSUPP;
-		return iof_device_alloc_hwpt(dev, (struct iof_ioas *)pt, &cmd->out_hwpt_id);
+		return iof_device_alloc_hwpt(dev, (struct iof_ioas *)pt, out);
 	case IOF_OBJECT_HWPT:
 		return -EOPNOTSUPP;
 	default:
@@ -93,34 +93,41 @@ static int alloc_on(struct iof_device *dev, struct iof_object *pt, struct iof_cm
 static int hwpt_alloc(struct iof_call *call, struct iof_device *dev, struct iof_cmd_hwpt_alloc *cmd)
 {
 	struct iof_object *pt = iof_object_get(&call->ctx->objects, cmd->pt_id, IOF_OBJECT_ANY);
+	struct iof_hwpt *hwpt;
 	int rc;
 
 	if (!pt)
 		return -EINVAL;
-	rc = alloc_on(dev, pt, cmd);
+	rc = alloc_on(dev, pt, cmd, &hwpt);
 	iof_object_put(pt);
 	if (rc)
 		return rc;
+	cmd->out_hwpt_id = hwpt->object.id;
 	rc = iof_call_respond(call, cmd);
 	if (rc)
-		iof_context_destroy(call->ctx, cmd->out_hwpt_id);
+		iof_hwpt_discard(hwpt);
+	else
+		iof_object_publish(&hwpt->object);
 	return rc;
 }
 
+/* The lock comes before the look-up of the device: one who closes it waits for its users while holding that lock. */
 int iofi_hwpt_alloc(struct iof_call *call, void *p)
 {
 	struct iof_cmd_hwpt_alloc *cmd = p;
 	struct iof_object *dev;
-	int rc;
+	int rc = -ENOENT;
 
 	if (cmd->reserved)
 		return -EOPNOTSUPP;
 	if (!cmd->data_type != !cmd->data_len)
 		return -EINVAL;
+	iof_lock_take(&call->ctx->control);
 	dev = iof_object_get(&call->ctx->objects, cmd->dev_id, IOF_OBJECT_DEVICE);
-	if (!dev)
-		return -ENOENT;
-	rc = hwpt_alloc(call, (struct iof_device *)dev, cmd);
-	iof_object_put(dev);
+	if (dev) {
+		rc = hwpt_alloc(call, (struct iof_device *)dev, cmd);
+		iof_object_put(dev);
+	}
+	iof_lock_drop(&call->ctx->control);
 	return rc;
 }

@@ -127,23 +127,20 @@ static void move_group(struct iof_group *g, struct iof_hwpt *hwpt)
 
 	g->hwpt = hwpt;
 	for (struct iof_device *d = g->attached; d; d = d->next_attached) {
-		iof_object_ref(&hwpt->object);
+		iof_hwpt_get_user(hwpt);
 		steer(d, hwpt);
 	}
 	if (old->ioas != hwpt->ioas)
 		unreserve_group(g, old->ioas);
-	for (struct iof_device *d = g->attached->next_attached; d; d = d->next_attached)
-		iof_object_put(&old->object);
-	iof_hwpt_put_user(old);
+	for (struct iof_device *d = g->attached; d; d = d->next_attached)
+		iof_hwpt_put_user(old);
 }
 
-static int replace(struct iof_device *dev, struct iof_hwpt *hwpt)
+/* What can fail of a replace. */
+static int prepare(struct iof_group *g, struct iof_hwpt *hwpt)
 {
-	struct iof_group *g = dev->mdev->group;
 	int rc = 0;
 
-	if (g->hwpt == hwpt)
-		return 0;
 	if (g->hwpt->ioas != hwpt->ioas)
 		rc = reserve_group(g, hwpt->ioas);
 	if (rc)
@@ -153,8 +150,20 @@ static int replace(struct iof_device *dev, struct iof_hwpt *hwpt)
 		unreserve_group(g, hwpt->ioas);
 		return -EINVAL;
 	}
-	move_group(g, hwpt);
 	return 0;
+}
+
+static int replace(struct iof_device *dev, struct iof_hwpt *hwpt)
+{
+	struct iof_group *g = dev->mdev->group;
+	int rc;
+
+	if (g->hwpt == hwpt)
+		return 0;
+	rc = prepare(g, hwpt);
+	if (!rc)
+		move_group(g, hwpt);
+	return rc;
 }
 
 /* ---- by id ---- */
@@ -167,7 +176,7 @@ static int attach_hwpt(struct iof_device *dev, struct iof_hwpt *hwpt)
 		return replace(dev, hwpt);
 	rc = enter(dev, hwpt);
 	if (!rc)
-		iof_object_ref(&hwpt->object);
+		iof_hwpt_get_user(hwpt);
 	return rc;
 }
 
@@ -180,7 +189,8 @@ static int enter_new(struct iof_device *dev, struct iof_hwpt *hwpt)
 		goto abort;
 	rc = iof_hwpt_join(hwpt);
 	if (!rc) {
-		iof_object_ref(&hwpt->object);
+		iof_object_publish(&hwpt->object);
+		iof_hwpt_get_user(hwpt);
 		return 0;
 	}
 	leave(dev);
@@ -197,12 +207,14 @@ static int replace_with_new(struct iof_device *dev, struct iof_hwpt *hwpt)
 		iof_hwpt_abort(hwpt);
 		return rc;
 	}
-	rc = replace(dev, hwpt);
+	rc = prepare(dev->mdev->group, hwpt);
 	if (rc) {
-		iof_object_remove_wait(&dev->ctx->objects, &hwpt->object);
-		iof_hwpt_dispose(hwpt);
+		iof_hwpt_discard(hwpt);
+		return rc;
 	}
-	return rc;
+	iof_object_publish(&hwpt->object);
+	move_group(dev->mdev->group, hwpt);
+	return 0;
 }
 
 static int attach_new(struct iof_device *dev, struct iof_ioas *ioas, struct iof_hwpt **out)

@@ -63,19 +63,14 @@ void iof_device_unbind(struct iof_device *dev)
 
 /* ---- HWPT_ALLOC ---- */
 
-int iof_device_alloc_hwpt(struct iof_device *dev, struct iof_ioas *ioas, uint32_t *hwpt_id)
+int iof_device_alloc_hwpt(struct iof_device *dev, struct iof_ioas *ioas, struct iof_hwpt **out)
 {
-	struct iof_hwpt *hwpt;
-	int rc;
+	int rc = iof_hwpt_create(ioas, dev->mdev->iommu, false, out);
 
-	iof_lock_take(&dev->ctx->control);
-	rc = iof_hwpt_create(ioas, dev->mdev->iommu, false, &hwpt);
-	if (!rc) {
-		*hwpt_id = hwpt->object.id;
-		rc = iof_hwpt_join(hwpt);
-		if (rc)
-			iof_hwpt_abort(hwpt);
-	}
-	iof_lock_drop(&dev->ctx->control);
+	if (rc)
+		return rc;
+	rc = iof_hwpt_join(*out);
+	if (rc)
+		iof_hwpt_abort(*out);
 	return rc;
 }

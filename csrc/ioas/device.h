@@ -38,7 +38,7 @@ void iof_device_detach(struct iof_device *dev); /* nothing when not attached */
 
 void iofi_detach(struct iof_device *dev); /* the same under the control lock */
 
-/* HWPT_ALLOC on an IOAS (5.1): makes a table for the device's IOMMU and joins it. Control lock is taken. */
-int iof_device_alloc_hwpt(struct iof_device *dev, struct iof_ioas *ioas, uint32_t *hwpt_id);
+/* HWPT_ALLOC on an IOAS (5.1): makes a table for the device's IOMMU and joins it. Not published. Control lock. */
+int iof_device_alloc_hwpt(struct iof_device *dev, struct iof_ioas *ioas, struct iof_hwpt **out);
 
 #endif

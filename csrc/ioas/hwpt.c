@@ -179,7 +179,6 @@ int iof_hwpt_join(struct iof_hwpt *hwpt)
 	else
 		ioas->first_hwpt = hwpt;
 	ioas->last_hwpt = hwpt;
-	iof_object_publish(&hwpt->object);
 	return 0;
 }
 
@@ -254,26 +253,23 @@ void iof_hwpt_dispose(struct iof_hwpt *hwpt)
 	hwpt_free(hwpt);
 }
 
+void iof_hwpt_discard(struct iof_hwpt *hwpt)
+{
+	iof_object_abort(&hwpt->ioas->ctx->objects, &hwpt->object);
+	iof_hwpt_dispose(hwpt);
+}
+
+void iof_hwpt_get_user(struct iof_hwpt *hwpt)
+{
+	hwpt->attached++;
+	iof_object_ref(&hwpt->object);
+}
+
 void iof_hwpt_put_user(struct iof_hwpt *hwpt)
 {
 	iof_object_put(&hwpt->object);
-	if (hwpt->automatic && !iof_object_remove(&hwpt->ioas->ctx->objects, &hwpt->object))
-		iof_hwpt_dispose(hwpt);
-}
-
-void iof_hwpt_put_short(struct iof_hwpt *hwpt)
-{
-	struct iof_context *ctx = hwpt->ioas->ctx;
-	struct iof_slot *slot = hwpt->object.slot;
-	uint32_t id = hwpt->object.id;
-	bool automatic = hwpt->automatic;
-
-	if (atomic_fetch_sub_explicit(&slot->users, 1, memory_order_acq_rel) != 2 || !automatic)
+	if (--hwpt->attached || !hwpt->automatic)
 		return;
-	/* One user left is the table's own. By the time we have the lock it may be attached again, gone, or another object. */
-	iof_lock_take(&ctx->control);
-	hwpt = (struct iof_hwpt *)iof_object_get(&ctx->objects, id, IOF_OBJECT_HWPT);
-	if (hwpt)
-		iof_hwpt_put_user(hwpt);
-	iof_lock_drop(&ctx->control);
+	iof_object_remove_wait(&hwpt->ioas->ctx->objects, &hwpt->object);
+	iof_hwpt_dispose(hwpt);
 }

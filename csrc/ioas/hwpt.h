@@ -21,6 +21,7 @@ struct iof_hwpt {
 	struct iof_hwpt *next; /* control lock: the IOAS's list, in order of creation */
 	uint32_t domain; /* IOTLB tag, unique on the machine */
 	uint32_t index; /* domains lock: place in ioas->domains */
+	uint32_t attached; /* control lock: devices attached; each is a user */
 	bool automatic;
 	_Atomic bool used; /* some DMA went through: the IOTLB may hold entries */
 	struct iof_rsec rsec; /* walks and DMA through `pt` */
@@ -30,20 +31,16 @@ struct iof_hwpt {
 int iof_hwpt_create(struct iof_ioas *ioas, struct iof_iommu *iommu, bool automatic, struct iof_hwpt **out);
 void iof_hwpt_abort(struct iof_hwpt *hwpt); /* undoes create */
 
-/* Joins the IOAS (R3.8.1): -EINVAL alignment above PAGE, -EADDRINUSE, -EFAULT, -ENOMEM…; all rolled back. Then it is published. */
+/* Joins the IOAS (R3.8.1): -EINVAL alignment above PAGE, -EADDRINUSE, -EFAULT, -ENOMEM…; all rolled back. The caller publishes it or discards it. */
 int iof_hwpt_join(struct iof_hwpt *hwpt);
+void iof_hwpt_discard(struct iof_hwpt *hwpt); /* undoes create and join */
 
 /* It is out of the object table: leaves the IOAS (R3.8.2) and is freed. Control lock. */
 void iof_hwpt_dispose(struct iof_hwpt *hwpt);
 
-/* Drops an attachment's user; an automatic HWPT that nobody else uses goes (R1.5.5). Control lock. */
+/* One more device is attached, or one fewer; an automatic HWPT goes with its last (R6.6.3). Control lock. */
+void iof_hwpt_get_user(struct iof_hwpt *hwpt);
 void iof_hwpt_put_user(struct iof_hwpt *hwpt);
-
-/*
- * Drops the short reference of a running call. If the last attachment left meanwhile and could not destroy an automatic table
- * because of us, we do it. Not under the control lock.
- */
-void iof_hwpt_put_short(struct iof_hwpt *hwpt);
 
 /* For fill.c: one run. unmap is quiet when it returns: nobody reads the old entries any more. */
 int iofi_hwpt_map(struct iof_hwpt *hwpt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot);

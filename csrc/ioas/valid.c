@@ -116,7 +116,8 @@ static bool object_is_valid(struct iof_context *ctx, struct iof_object *o)
 		return device_is_valid((struct iof_device *)o);
 	case IOF_OBJECT_HWPT:
 		n = attachments(ctx->machine, (struct iof_hwpt *)o);
-		return iof_object_users(o) == 1 + n && (n || !((struct iof_hwpt *)o)->automatic);
+		return iof_object_users(o) == 1 + n && ((struct iof_hwpt *)o)->attached == n &&
+		       (n || !((struct iof_hwpt *)o)->automatic);
 	default:
 		return false;
 	}

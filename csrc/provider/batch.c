@@ -151,6 +151,6 @@ int64_t iofi_engine_translate(struct iof_handle *h, uint32_t pt_id, size_t n, co
 	token = iof_rsec_enter(&hwpt->rsec);
 	found = (int64_t)iof_pt_translate_many(hwpt->pt, iovas, n, addresses, prots);
 	iof_rsec_leave(&hwpt->rsec, token);
-	iof_hwpt_put_short(hwpt);
+	iof_object_put(&hwpt->object);
 	return found;
 }
