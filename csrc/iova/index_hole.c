@@ -57,13 +57,16 @@ int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class)
 int64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class)
 {
 	const int64_t *b = in->bound[class];
-	int64_t best[4] = { b[0], b[1], b[2], b[3] };
+	int64_t m0 = b[0], m1 = b[1], m2 = b[2], m3 = b[3];
 
 	/* Four chains: one would wait for itself thirty-two times. */
-	for (unsigned i = 4; i < IOFI_FAN; i += 4)
-		for (unsigned k = 0; k < 4; k++)
-			best[k] = larger(best[k], b[i + k]);
-	return larger(larger(best[0], best[1]), larger(best[2], best[3]));
+	for (unsigned i = 4; i < IOFI_FAN; i += 4) {
+		m0 = larger(m0, b[i]);
+		m1 = larger(m1, b[i + 1]);
+		m2 = larger(m2, b[i + 2]);
+		m3 = larger(m3, b[i + 3]);
+	}
+	return larger(larger(m0, m1), larger(m2, m3));
 }
 
 static int64_t held(const struct iofi_node *n, bool leaf, unsigned class)

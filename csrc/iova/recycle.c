@@ -404,6 +404,11 @@ uint64_t iof_recycle_taken(const struct iof_recycle *r)
 	return r->taken;
 }
 
+uint64_t iof_recycle_live(const struct iof_recycle *r)
+{
+	return iof_space_areas(r->space) - r->windows - r->direct + r->taken;
+}
+
 void iof_recycle_trim(struct iof_recycle *r)
 {
 	for (unsigned shift = 0; shift <= SHIFT; shift++)

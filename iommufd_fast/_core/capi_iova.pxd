@@ -82,7 +82,7 @@ cdef extern from "iova/recycle.h" nogil:
     uint64_t iof_recycle_size(const iof_recycle *r, uint64_t length)
     bint iof_recycle_find(const iof_recycle *r, uint64_t at, iof_range *out)
     bint iof_recycle_first(const iof_recycle *r, iof_range in_, iof_range *out)
-    uint64_t iof_recycle_taken(const iof_recycle *r)
+    uint64_t iof_recycle_live(const iof_recycle *r)
     void iof_recycle_trim(iof_recycle *r)
     void iof_recycle_retire(iof_recycle *r)
     bint iof_recycle_is_valid(const iof_recycle *r)

@@ -11,7 +11,6 @@ cdef class SpaceCore:
     cdef iof_space *space # NULL when closed
     cdef iof_recycle *recycle # NULL for first_fit
     cdef uint64_t granule
-    cdef uint64_t fixed # areas that recycle does not know: inserted, or placed by first_fit
     cdef object __weakref__
 
     # With the lock held, with or without the GIL. 0 or -errno.

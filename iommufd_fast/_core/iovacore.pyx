@@ -73,10 +73,7 @@ cdef class SpaceCore:
             return rc
         iof_align_up(length, self.granule, &size)
         iof_range_make(iova[0], size, &r)
-        rc = iof_space_insert(self.space, r, 0)
-        if not rc:
-            self.fixed += 1
-        return rc
+        return iof_space_insert(self.space, r, 0)
 
     cdef int give(self, uint64_t iova, uint64_t length) noexcept nogil:
         cdef iof_index_entry e
@@ -94,7 +91,6 @@ cdef class SpaceCore:
         if e.range.start != r.start or e.range.last != r.last:
             return -ENOENT
         iof_space_remove(self.space, iova)
-        self.fixed -= 1
         return 0
 
     cdef bint look(self, uint64_t at, iof_range *out) noexcept nogil:
@@ -126,7 +122,7 @@ cdef class SpaceCore:
                 out[i].range.last = 0
 
     cdef uint64_t live(self) noexcept nogil:
-        return self.fixed + (iof_recycle_taken(self.recycle) if self.recycle != NULL else 0)
+        return iof_space_areas(self.space) if self.recycle == NULL else iof_recycle_live(self.recycle)
 
     def alloc(self, length, *, align_like=0):
         """Take a range of `length` bytes and return its first address.
@@ -177,7 +173,6 @@ cdef class SpaceCore:
             raise ValueError(f"[0x{r.start:x}, 0x{r.last:x}] is not on boundaries of the granule {self.granule}")
         self.enter()
         rc = iof_space_insert(self.space, r, 0)
-        self.fixed += not rc
         iof_lock_drop(&self.lock)
         if rc:
             fail(rc, f"insert of [0x{r.start:x}, 0x{r.last:x}]")
