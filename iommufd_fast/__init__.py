@@ -1,7 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
-"""I/O address spaces for userspace: the model of Linux's iommufd as a fast engine in any process."""
+"""I/O address spaces for userspace: the model of Linux's iommufd as a fast engine in any process.
 
+::
+
+    import iommufd_fast as iof, numpy as np
+
+    with iof.open() as ctx:                       # a context on the process's default machine
+        dev = ctx.bind(iof.SoftDevice("intel"))   # claims the device's group
+        ioas = ctx.ioas()                         # an address space
+        dev.attach(ioas)
+        buf = np.zeros(1 << 20, np.uint8)
+        with ioas.map(buf) as m:
+            dev.dma_write(m.iova, b"hello")       # lands in buf
+"""
+
+from iommufd_fast import uapi
+from iommufd_fast._core.origins import track_origins
 from iommufd_fast._paths import get_include, get_library_dir
 from iommufd_fast._version import __version__
+from iommufd_fast.context import ContextStats, Iommufd, open
+from iommufd_fast.device import Device, DeviceInfo
+from iommufd_fast.endpoint import Endpoint
+from iommufd_fast.errors import (
+    BadAddress,
+    Busy,
+    DmaFault,
+    ForkedError,
+    Full,
+    Invalid,
+    IommufdError,
+    NoDevice,
+    NotFound,
+    NotPermitted,
+    NotSupported,
+    OutOfMemory,
+    RangeExists,
+    RangeOverflow,
+    RangeReserved,
+    UnknownCommand,
+)
+from iommufd_fast.hwpt import Hwpt, HwptStats
+from iommufd_fast.ioas import Ioas, IoasStats, Mapping, MappingInfo
+from iommufd_fast.machine import IotlbStats, Machine, MachineDevice, SoftDevice, default_machine
 
-__all__ = ["__version__", "get_include", "get_library_dir"]
+__all__ = [
+    "BadAddress",
+    "Busy",
+    "ContextStats",
+    "Device",
+    "DeviceInfo",
+    "DmaFault",
+    "Endpoint",
+    "ForkedError",
+    "Full",
+    "Hwpt",
+    "HwptStats",
+    "Invalid",
+    "Ioas",
+    "IoasStats",
+    "IommufdError",
+    "Iommufd",
+    "IotlbStats",
+    "Machine",
+    "MachineDevice",
+    "Mapping",
+    "MappingInfo",
+    "NoDevice",
+    "NotFound",
+    "NotPermitted",
+    "NotSupported",
+    "OutOfMemory",
+    "RangeExists",
+    "RangeOverflow",
+    "RangeReserved",
+    "SoftDevice",
+    "UnknownCommand",
+    "__version__",
+    "default_machine",
+    "get_include",
+    "get_library_dir",
+    "open",
+    "track_origins",
+    "uapi",
+]

@@ -221,7 +221,8 @@ static void first_fit(const struct bench *b, struct world *w)
 	bench_run(b, named("first_fit/dense/alloc+free", w->live), OPS, run_pair, NULL, w);
 	run_alloc(w);
 	bench_run(b, named("first_fit/dense/alloc", w->live), OPS, run_alloc, run_free, w);
-	bench_run(b, named("first_fit/dense/free", w->live), OPS, run_free, NULL, w);
+	run_free(w);
+	bench_run(b, named("first_fit/dense/free", w->live), OPS, run_free, run_alloc, w);
 }
 
 static void finds(const struct bench *b, const char *how, struct world *w)
@@ -254,6 +255,7 @@ static void recycle(const struct bench *b, struct world *w, uint64_t granule)
 	run_take(w);
 	bench_run(b, "recycle/take", OPS, run_take, run_give, w);
 	run_give(w);
+	bench_run(b, "recycle/give", OPS, run_give, run_take, w);
 	w->length = 3 * PAGE;
 	bench_run(b, "recycle/take+give/12k", OPS, run_take_give, NULL, w);
 	iof_recycle_destroy(w->recycle);

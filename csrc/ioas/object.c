@@ -105,6 +105,9 @@ struct iof_object *iof_object_get(struct iof_objects *t, uint32_t id, enum iof_o
 
 	if (!slot || iof_alloc_may_fail(t->alloc))
 		return NULL;
+	/* An id of another type is left alone: a look-up that fails should not make the object busy. */
+	if (type != IOF_OBJECT_ANY && atomic_load_explicit(&slot->type, memory_order_relaxed) != type)
+		return NULL;
 	n = atomic_load_explicit(&slot->users, memory_order_relaxed);
 	do {
 		if (!n)

@@ -11,7 +11,8 @@
  * Two dangerous words: a *reserved* id has no object yet; a *user* is a reference that makes DESTROY say EBUSY, also the short one that a running
  * call holds (R1.5.2).
  *
- * Locks: get and put need none. reserve, publish, abort and remove are under the context's control lock.
+ * Locks: get and put need none. reserve, publish, abort and remove are under the context's control lock. Whoever needs that lock as well as a
+ * DEVICE or a HWPT takes the lock first (iof_object_remove_wait() says why).
  */
 #ifndef IOF_IOAS_OBJECT_H
 #define IOF_IOAS_OBJECT_H
@@ -90,7 +91,10 @@ static inline uint32_t iof_object_users(const struct iof_object *o)
 
 /* Takes a published object out of the table, its id free again. -EBUSY: someone else uses it. The object itself is the caller's now. */
 int iof_object_remove(struct iof_objects *t, struct iof_object *o);
-/* The same for teardown: waits for the short references of running calls, so that it cannot fail. The caller has dropped all long ones. */
+/*
+ * The same for teardown: waits for the short users of running calls, so that it cannot fail. The caller has dropped all long ones. It waits under the
+ * control lock: hence nobody may wait for that lock while being a short user of an object that is torn down so (DEVICE, HWPT).
+ */
 void iof_object_remove_wait(struct iof_objects *t, struct iof_object *o);
 
 /* As remove_wait, but the id stays taken for good: a tombstone (R1.3.5). */

@@ -145,7 +145,8 @@ static bool hwpt_is_valid(struct iof_context *ctx, struct iof_hwpt *hwpt)
 {
 	uint32_t n = attachments(ctx->machine, hwpt) + standing_on(ctx, &hwpt->object);
 
-	return hwpt->ctx == ctx && iof_object_users(&hwpt->object) == 1 + n && (n || !hwpt->automatic);
+	return hwpt->ctx == ctx && iof_object_users(&hwpt->object) == 1 + n && hwpt->attached == attachments(ctx->machine, hwpt) &&
+	       (n || !hwpt->automatic);
 }
 
 static bool object_is_valid(struct iof_context *ctx, struct iof_object *o)

@@ -17,6 +17,7 @@ struct query {
 	uint64_t need; /* the least span: length - 1, but at least 1, because a one-byte hole never fits */
 	uint64_t align;
 	uint64_t or_bits;
+	int64_t reach; /* need, as far as bounds can tell */
 	unsigned class;
 	uint64_t visited;
 	uint64_t start; /* out, from here on */
@@ -26,21 +27,24 @@ struct query {
 
 enum verdict { GO_ON, FOUND, PAST };
 
-static uint64_t larger(uint64_t a, uint64_t b)
+static int64_t larger(int64_t a, int64_t b)
 {
 	return a > b ? a : b;
 }
 
-static uint64_t capacity(uint64_t start, uint64_t last, unsigned class)
+static int64_t capacity(uint64_t start, uint64_t last, unsigned class)
 {
 	uint64_t align = class ? UINT64_C(1) << (class + IOFI_CLASS_SHIFT) : 1, at;
 
-	return iof_align_up(start, align, &at) && at < last ? last - at : 0;
+	if (!iof_align_up(start, align, &at) || at >= last)
+		return 0;
+	return last - at < INT64_MAX ? (int64_t)(last - at) : INT64_MAX;
 }
 
-uint64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class)
+int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class)
 {
-	uint64_t hole = leaf->hole, best = 0;
+	uint64_t hole = leaf->hole;
+	int64_t best = 0;
 
 	for (unsigned i = 0; i < leaf->node.count; i++) {
 		if (leaf->start[i] != hole)
@@ -50,26 +54,29 @@ uint64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class)
 	return best;
 }
 
-uint64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class)
+int64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class)
 {
-	const uint64_t *b = in->bound[class];
-	uint64_t best[4] = { b[0], b[1], b[2], b[3] };
+	const int64_t *b = in->bound[class];
+	int64_t m0 = b[0], m1 = b[1], m2 = b[2], m3 = b[3];
 
 	/* Four chains: one would wait for itself thirty-two times. */
-	for (unsigned i = 4; i < IOFI_FAN; i += 4)
-		for (unsigned k = 0; k < 4; k++)
-			best[k] = larger(best[k], b[i + k]);
-	return larger(larger(best[0], best[1]), larger(best[2], best[3]));
+	for (unsigned i = 4; i < IOFI_FAN; i += 4) {
+		m0 = larger(m0, b[i]);
+		m1 = larger(m1, b[i + 1]);
+		m2 = larger(m2, b[i + 2]);
+		m3 = larger(m3, b[i + 3]);
+	}
+	return larger(larger(m0, m1), larger(m2, m3));
 }
 
-static uint64_t held(const struct iofi_node *n, bool leaf, unsigned class)
+static int64_t held(const struct iofi_node *n, bool leaf, unsigned class)
 {
 	return leaf ? iofi_leaf_capacity(iofi_as_leaf(n), class) : iofi_inner_bound(iofi_as_inner(n), class);
 }
 
 void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf)
 {
-	uint64_t b = 1;
+	int64_t b = 1;
 
 	/* True capacity falls with alignment: after a leaf's first class without any, the rest is 0. Stored bounds need not. */
 	for (unsigned c = 0; c < IOFI_CLASSES; c++) {
@@ -80,7 +87,7 @@ void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf)
 
 void iofi_bound_raise(const struct iofi_leaf *leaf, uint64_t start, uint64_t last)
 {
-	uint64_t cap[IOFI_CLASSES];
+	int64_t cap[IOFI_CLASSES];
 	unsigned n = 0, i, grown;
 
 	while (n < IOFI_CLASSES && (cap[n] = capacity(start, last, n)))
@@ -102,9 +109,9 @@ void iofi_bound_note(struct iof_index *ix, const struct iofi_leaf *leaf, struct 
 {
 	unsigned class = ix->hit.class;
 
-	if (hole.start < r.start && capacity(hole.start, r.start - 1, class) >= ix->hit.need)
+	if (hole.start < r.start && capacity(hole.start, r.start - 1, class) >= ix->hit.reach)
 		return;
-	if (hole.last > r.last && capacity(r.last + 1, hole.last, class) >= ix->hit.need)
+	if (hole.last > r.last && capacity(r.last + 1, hole.last, class) >= ix->hit.reach)
 		return;
 	ix->pending.leaf = leaf;
 	ix->pending.start = r.start;
@@ -115,14 +122,21 @@ void iofi_bound_settle(struct iof_index *ix)
 {
 	const struct iofi_leaf *leaf = ix->pending.leaf;
 	unsigned class = ix->pending.class, i;
-	uint64_t b = iofi_leaf_capacity(leaf, class);
+	struct iofi_inner *in = leaf->node.parent;
+	int64_t b;
 
-	for (struct iofi_inner *in = leaf->node.parent; in; in = in->node.parent) {
+	if (!in)
+		return;
+	b = iofi_leaf_capacity(leaf, class);
+	for (;;) {
 		i = iofi_slot(in, leaf->low);
 		if (in->bound[class][i] <= b)
 			return;
 		in->bound[class][i] = b;
+		if (!in->node.parent)
+			return;
 		b = iofi_inner_bound(in, class);
+		in = in->node.parent;
 	}
 }
 
@@ -165,24 +179,51 @@ static enum verdict search_leaf(struct query *q, struct iofi_leaf *leaf, bool ed
 	return GO_ON;
 }
 
+typedef int64_t pair __attribute__((vector_size(16)));
+
+/* The first child from i on whose bound reaches `need`; the fan when there is none. Eight bounds a branch: b - need is negative. */
+static unsigned first_reaching(const int64_t *b, unsigned i, int64_t need)
+{
+	const pair n = { need, need };
+
+	for (; i % 8; i++)
+		if (b[i] >= need)
+			return i;
+	for (; i < IOFI_FAN; i += 8) {
+		const pair *p = (const pair *)&b[i];
+		pair below = (p[0] - n) & (p[1] - n) & (p[2] - n) & (p[3] - n);
+
+		if ((below[0] & below[1]) < 0)
+			continue;
+		while (b[i] < need)
+			i++;
+		return i;
+	}
+	return IOFI_FAN;
+}
+
 /* `edge`: the window begins inside this node, which may therefore disappoint without its bounds being wrong. */
 static enum verdict search_inner(struct query *q, struct iofi_inner *in, unsigned height, bool edge)
 {
-	uint64_t *bound = in->bound[q->class];
+	int64_t *bound = in->bound[q->class];
 	unsigned i = edge ? iofi_slot(in, q->window.start) : 0;
 	enum verdict v;
 
 	q->visited++;
-	for (; i < in->node.count; i++, edge = false) {
-		if (bound[i] < q->need)
-			continue;
+	for (;; i++) {
+		unsigned k = first_reaching(bound, i, q->reach);
+
+		if (k == IOFI_FAN)
+			return GO_ON;
+		edge = edge && k == i;
+		i = k;
 		v = height == 1 ? search_leaf(q, iofi_as_leaf(in->child[i]), edge) :
 				  search_inner(q, iofi_as_inner(in->child[i]), height - 1, edge);
 		if (v != GO_ON)
 			return v;
 		bound[i] = held(in->child[i], height == 1, q->class);
+		edge = false;
 	}
-	return GO_ON;
 }
 
 /* The hole after the last entry. */
@@ -218,14 +259,16 @@ bool iof_index_hole(struct iof_index *ix, struct iof_range window, uint64_t leng
 		.or_bits = or_bits,
 		.class = class_of(align),
 	};
-	enum verdict v = ix->height ? search_inner(&q, iofi_as_inner(ix->root), ix->height, true) :
-				      search_leaf(&q, iofi_as_leaf(ix->root), true);
+	enum verdict v;
 
+	q.reach = (int64_t)(q.need < INT64_MAX ? q.need : INT64_MAX);
+	v = ix->height ? search_inner(&q, iofi_as_inner(ix->root), ix->height, true) :
+			 search_leaf(&q, iofi_as_leaf(ix->root), true);
 	ix->visited += q.visited;
 	if (v != FOUND && (v == PAST || !search_tail(&q, ix)))
 		return false;
 	*start = ix->hit.start = q.start;
-	ix->hit.need = q.need;
+	ix->hit.reach = q.reach;
 	ix->hit.class = q.class;
 	if (ix->cursor != q.leaf) {
 		ix->cursor = q.leaf;

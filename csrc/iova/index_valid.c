@@ -49,7 +49,7 @@ static bool leaf_valid(struct walk *w, const struct iofi_leaf *leaf)
 /* Are the bounds that the parent stores for child i no smaller than what is below? */
 static bool bounds_valid(const struct iofi_inner *in, unsigned i, bool leaf)
 {
-	uint64_t below;
+	int64_t below;
 
 	for (unsigned c = 0; c < IOFI_CLASSES; c++) {
 		below = leaf ? iofi_leaf_capacity(iofi_as_leaf(in->child[i]), c) :

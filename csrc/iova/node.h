@@ -16,7 +16,8 @@
  *    below child i. The second half lets a raise stop at the first node where nothing grows.
  *
  * The capacity of a hole for a class is last - round_up(start, align): a span, that is the length minus one. 0 stands for "no use":
- * a one-byte hole never takes anything, by the placement rule.
+ * a one-byte hole never takes anything, by the placement rule. Bounds stop at INT64_MAX, "at least so much", so that two of them
+ * can be compared by subtraction, which every vector unit has.
  */
 #ifndef IOF_IOVA_NODE_H
 #define IOF_IOVA_NODE_H
@@ -58,7 +59,7 @@ struct iofi_inner {
 	_Alignas(IOF_CACHELINE) struct iofi_node node;
 	_Alignas(IOF_CACHELINE) uint64_t key[IOFI_FAN];
 	struct iofi_node *child[IOFI_FAN];
-	uint64_t bound[IOFI_CLASSES][IOFI_FAN];
+	int64_t bound[IOFI_CLASSES][IOFI_FAN];
 };
 
 _Static_assert(sizeof(struct iofi_leaf) == 13 * IOF_CACHELINE, "a leaf is thirteen lines");
@@ -75,7 +76,8 @@ struct iof_index {
 	uint32_t guess; /* where in `cursor` the next insertion may well go */
 	uint32_t run; /* where the last insertion went in `cursor`; IOFI_NOWHERE after a removal */
 	struct {
-		uint64_t start, need; /* what the last search found, and for what span */
+		uint64_t start; /* what the last search found, … */
+		int64_t reach; /* … and for what span */
 		uint32_t class;
 	} hit;
 	struct {
@@ -180,8 +182,8 @@ static inline void iofi_leaf_pad(struct iofi_leaf *leaf)
 }
 
 /* index_hole.c */
-uint64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class);
-uint64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class);
+int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class);
+int64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class);
 /* Sets the parent's bounds for child i to what the child holds; `leaf` says which kind of node the child is. */
 void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf);
 /* A hole [start, last] is now owned by an entry of the leaf. */

@@ -7,7 +7,8 @@
  * at the head, so that what was freed last is used next.
  *
  * Invariants
- *  - A window is in the table exactly once, and in its class's list exactly while it has a free slot.
+ *  - A window is in the table exactly once, and in its class's list exactly while it has a free slot and is not retired.
+ *  - A retired window has a taken slot; it goes back to the space with the last of them.
  *  - Bit k of `words` is set when free[k] has a set bit; bits past the window's slots are never set.
  *  - A window's area in the space carries the window's address as its value; a direct area carries the recycle's.
  */
@@ -28,6 +29,7 @@ struct window {
 	uint32_t words;
 	uint32_t free_slots;
 	uint8_t shift; /* log2 of the slot's size */
+	bool retired;
 	_Alignas(IOF_CACHELINE) uint64_t free[WORDS];
 };
 
@@ -154,10 +156,9 @@ static uint32_t slots_of(const struct window *w)
 	return 1u << (SHIFT - w->shift);
 }
 
-/* A window that nothing is taken from goes back to the space. */
+/* A window that nothing is taken from, and that is in no list, goes back to the space. */
 static void window_close(struct iof_recycle *r, struct window *w)
 {
-	open_unlink(r, w);
 	table_take(r, w);
 	iof_space_remove(r->space, w->start);
 	iof_slab_put(&r->slab, w);
@@ -170,6 +171,7 @@ static void window_init(struct window *w, uint64_t start, unsigned shift)
 
 	w->start = start;
 	w->shift = (uint8_t)shift;
+	w->retired = false;
 	w->free_slots = slots = slots_of(w);
 	for (unsigned i = 0; i < WORDS; i++)
 		w->free[i] = iof_low_mask(slots > i * 64 ? slots - i * 64 : 0);
@@ -326,12 +328,14 @@ int iof_recycle_give(struct iof_recycle *r, uint64_t iova, uint64_t length)
 	bit = UINT64_C(1) << slot % 64;
 	if (iof_unlikely(w->free[slot / 64] & bit))
 		return -EINVAL;
-	if (iof_unlikely(!w->words))
+	if (iof_unlikely(!w->words && !w->retired))
 		open_link(r, w);
 	w->free[slot / 64] |= bit;
 	w->words |= 1u << slot / 64;
 	w->free_slots++;
 	r->taken--;
+	if (iof_unlikely(w->retired && w->free_slots == slots_of(w)))
+		window_close(r, w);
 	return 0;
 }
 
@@ -400,14 +404,30 @@ uint64_t iof_recycle_taken(const struct iof_recycle *r)
 	return r->taken;
 }
 
+uint64_t iof_recycle_live(const struct iof_recycle *r)
+{
+	return iof_space_areas(r->space) - r->windows - r->direct + r->taken;
+}
+
 void iof_recycle_trim(struct iof_recycle *r)
 {
 	for (unsigned shift = 0; shift <= SHIFT; shift++)
 		for (struct window *w = r->open[shift], *next; w; w = next) {
 			next = w->next;
-			if (w->free_slots == slots_of(w))
+			if (w->free_slots == slots_of(w)) {
+				open_unlink(r, w);
 				window_close(r, w);
+			}
 		}
+}
+
+void iof_recycle_retire(struct iof_recycle *r)
+{
+	iof_recycle_trim(r);
+	memset(r->open, 0, sizeof(r->open));
+	for (uint64_t i = 0; i < table_size(r); i++)
+		if (r->table[i])
+			r->table[i]->retired = true;
 }
 
 /* Takes the areas with the recycle's own value out of the space. */
@@ -456,7 +476,7 @@ static bool window_valid(const struct iof_recycle *r, const struct window *w)
 	}
 	for (const struct window *o = r->open[w->shift]; o && !listed; o = o->next)
 		listed = o == w;
-	return n == w->free_slots && words == w->words && listed == (n != 0) &&
+	return n == w->free_slots && words == w->words && listed == (n && !w->retired) && (!w->retired || n < slots) &&
 	       iof_space_find(r->space, w->start, &e) && e.range.start == w->start &&
 	       iof_range_span(e.range) == WINDOW - 1 && e.value == (uint64_t)(uintptr_t)w;
 }

@@ -41,7 +41,11 @@ bool iof_recycle_find(const struct iof_recycle *r, uint64_t at, struct iof_range
 bool iof_recycle_first(const struct iof_recycle *r, struct iof_range in, struct iof_range *out);
 
 uint64_t iof_recycle_taken(const struct iof_recycle *r); /* how many are out */
-void iof_recycle_trim(struct iof_recycle *r);
+uint64_t iof_recycle_live(const struct iof_recycle *r); /* those, and the caller's areas in the space */
+void iof_recycle_trim(struct iof_recycle *r); /* windows with nothing taken go back to the space */
+
+/* The allowed list has changed: nothing more is taken from the windows there are; each goes back with its last slot. */
+void iof_recycle_retire(struct iof_recycle *r);
 bool iof_recycle_is_valid(const struct iof_recycle *r);
 
 #endif

@@ -14,12 +14,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define IOFI_TABLE_BYTES 4096
+#define IOFI_TABLE_ITEMS 512
+
 #if defined(__SANITIZE_THREAD__)
 #define IOFI_ENTRIES_ATOMIC 1
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define IOFI_ENTRIES_ATOMIC 1
 #endif
+#endif
+#if defined(__x86_64__) && !defined(IOFI_ENTRIES_ATOMIC)
+#define IOFI_ENTRIES_WIDE 1
 #endif
 
 /* Acquire: what an entry points to was written before the entry. */
@@ -125,4 +131,29 @@ static inline void iofi_entries_fill(uint64_t *e, size_t n, uint64_t value, uint
 }
 
 #endif
+
+/* Whole tables. `wide` is what iofi_entries_wide() said. */
+#ifdef IOFI_ENTRIES_WIDE
+bool iofi_entries_wide(void);
+uint64_t iofi_table_and_wide(const uint64_t *table);
+void iofi_table_fill_wide(uint64_t *table, uint64_t value, uint64_t step);
+#else
+#define iofi_entries_wide() false
+#define iofi_table_and_wide(table) 0
+#define iofi_table_fill_wide(table, value, step) ((void)0)
+#endif
+
+static inline uint64_t iofi_table_and(const uint64_t *table, bool wide)
+{
+	return wide ? iofi_table_and_wide(table) : iofi_entries_and(table, IOFI_TABLE_ITEMS);
+}
+
+static inline void iofi_table_fill(uint64_t *table, uint64_t value, uint64_t step, bool wide)
+{
+	if (wide)
+		iofi_table_fill_wide(table, value, step);
+	else
+		iofi_entries_fill(table, IOFI_TABLE_ITEMS, value, step);
+}
+
 #endif

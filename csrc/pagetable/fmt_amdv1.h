@@ -46,9 +46,11 @@ static inline bool fmt_present(uint64_t item)
 	return item & ITEM_PR;
 }
 
+/* Next level is neither 0 nor 7: adding one leaves something above its lowest bit. An empty item has next level 0. */
 static inline bool fmt_is_table(uint64_t item, unsigned level)
 {
-	return (item & (ITEM_PR | ITEM_NEXT)) == (ITEM_PR | (uint64_t)level << ITEM_NEXT_SHIFT);
+	(void)level;
+	return (item + (UINT64_C(1) << ITEM_NEXT_SHIFT)) & (UINT64_C(6) << ITEM_NEXT_SHIFT);
 }
 
 static inline uint64_t fmt_table_address(uint64_t item)

@@ -36,6 +36,7 @@ struct iof_pt {
 	uint64_t page_sizes;
 	uint64_t leaf_bits; /* the format's constant bits of a leaf, from the features */
 	uint64_t address_max; /* the highest output address */
+	bool wide; /* iofi_entries_wide() */
 	struct iof_pt_config cfg; /* with defaults filled in; constant */
 	_Alignas(IOF_CACHELINE) struct iofi_tables tables;
 };

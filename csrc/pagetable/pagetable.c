@@ -123,6 +123,7 @@ int iof_pt_create(const struct iof_pt_config *cfg, struct iof_alloc *a, struct i
 	pt->page_sizes = filled.page_sizes;
 	pt->leaf_bits = ops(pt)->limits->leaf_bits(filled.features);
 	pt->address_max = iof_low_mask(filled.oa_lg2);
+	pt->wide = iofi_entries_wide();
 	iofi_tables_init(&pt->tables, a);
 	err = add_top(pt);
 	if (err) {

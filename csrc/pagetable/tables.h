@@ -12,12 +12,10 @@
 #ifndef IOF_PAGETABLE_TABLES_H
 #define IOF_PAGETABLE_TABLES_H
 
+#include "pagetable/entries.h"
 #include "pagetable/pagetable.h"
 #include "util/alloc.h"
 #include "util/lock.h"
-
-#define IOFI_TABLE_BYTES 4096
-#define IOFI_TABLE_ITEMS 512
 
 /* Unused tables, linked through their first word. */
 struct iofi_chain {

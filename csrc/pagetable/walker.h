@@ -79,15 +79,15 @@ static inline uint64_t *warm_slot(const struct iof_pt *pt, uint64_t iova)
 	return &table[slot];
 }
 
-/* The item that decides `iova`, and its level; 0 when there is none. */
-static inline uint64_t lookup(const struct iof_pt *pt, uint64_t iova, unsigned *level)
+/* The item below a root that decides `iova`, and its level; 0 when there is none. */
+static inline uint64_t lookup_from(uint64_t root, uint64_t last, uint64_t iova, unsigned *level)
 {
-	uint64_t root = root_load(pt), item, slot;
+	uint64_t item, slot;
 	const uint64_t *table = iofi_root_table(root);
 	unsigned l = iofi_root_level(root), shift = item_lg2(l);
 
 	slot = iova >> shift;
-	if (iof_unlikely(iova > pt->last || slot >= IOFI_TABLE_ITEMS))
+	if (iof_unlikely(iova > last || slot >= IOFI_TABLE_ITEMS))
 		return 0;
 	for (;;) {
 		item = iofi_entry_load(&table[slot]);
@@ -100,6 +100,11 @@ static inline uint64_t lookup(const struct iof_pt *pt, uint64_t iova, unsigned *
 	}
 	*level = l;
 	return fmt_present(item) ? item : 0;
+}
+
+static inline uint64_t lookup(const struct iof_pt *pt, uint64_t iova, unsigned *level)
+{
+	return lookup_from(root_load(pt), pt->last, iova, level);
 }
 
 static inline void leaf_decode(uint64_t iova, uint64_t item, unsigned level, struct iof_pt_leaf *leaf)
@@ -152,10 +157,10 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 	return 0;
 }
 
-static inline uint64_t translate_one(const struct iof_pt *pt, uint64_t iova, unsigned *prot)
+static inline uint64_t translate_from(uint64_t root, uint64_t last, uint64_t iova, unsigned *prot)
 {
 	unsigned level, size;
-	uint64_t item = lookup(pt, iova, &level);
+	uint64_t item = lookup_from(root, last, iova, &level);
 
 	if (iof_unlikely(!item)) {
 		*prot = 0;
@@ -170,18 +175,19 @@ static uint64_t pt_translate(const struct iof_pt *pt, uint64_t iova, unsigned *p
 {
 	unsigned ignored;
 
-	return translate_one(pt, iova, prot ? prot : &ignored);
+	return translate_from(root_load(pt), pt->last, iova, prot ? prot : &ignored);
 }
 
 static size_t pt_translate_many(const struct iof_pt *pt, const uint64_t *iovas, size_t n, uint64_t *addresses,
 				uint8_t *prots)
 {
+	uint64_t root = root_load(pt), last = pt->last;
 	size_t found = 0;
 
 	for (size_t i = 0; i < n; i++) {
 		unsigned prot;
 
-		addresses[i] = translate_one(pt, iovas[i], &prot);
+		addresses[i] = translate_from(root, last, iovas[i], &prot);
 		if (prots)
 			prots[i] = prot;
 		found += prot != 0;

@@ -105,13 +105,16 @@ static bool table_is_valid(struct census *c, const uint64_t *table, unsigned lev
 	c->linked++;
 	for (unsigned i = 0; i < IOFI_TABLE_ITEMS; i += step) {
 		uint64_t item = table[i];
+		bool below = level && fmt_is_table(item, level);
 
 		step = 1;
 		if (!item)
 			continue;
-		if (i >= items || !fmt_present(item) || !fmt_is_sane(item, level, c->pt->cfg.oa_lg2))
+		/* Where our tables lie is not bound to the width of output addresses. */
+		if (i >= items || !fmt_present(item) ||
+		    !fmt_is_sane(item, level, below ? FMT_LIMITS.oa_max_lg2 : c->pt->cfg.oa_lg2))
 			return false;
-		if (!(level && fmt_is_table(item, level) ?
+		if (!(below ?
 			      table_is_valid(c, table_of(item), level - 1, IOFI_TABLE_ITEMS) :
 			      leaf_is_valid(c->pt, table, level, i, &step)))
 			return false;

@@ -107,7 +107,10 @@ static inline void write_leaves(struct map *m, uint64_t *slot, unsigned level, u
 	if (!FMT_CONTIG || per == 1) {
 		uint64_t step = fmt_leaf_item(size, size_lg2, level, 0) - fmt_leaf_item(0, size_lg2, level, 0);
 
-		iofi_entries_fill(slot, leaves, item, step);
+		if (leaves == IOFI_TABLE_ITEMS)
+			iofi_table_fill(slot, item, step, m->pt->wide);
+		else
+			iofi_entries_fill(slot, leaves, item, step);
 	} else {
 		for (uint64_t done = 0; done < bytes; done += size, slot += per)
 			iofi_entries_fill(slot, per, fmt_leaf_item(m->address + done, size_lg2, level, m->attrs), 0);

@@ -9,15 +9,16 @@
 
 struct unmap {
 	struct iof_pt_gather *g;
+	bool wide;
 	uint64_t at; /* everything of the range before this is removed */
 	uint64_t last; /* of the range */
 	uint64_t removed;
 };
 
 /* Every slot of a lowest table holds a leaf. Leaves never cross a table, so these are whole. */
-static inline bool table_is_full(const uint64_t *table)
+static inline bool table_is_full(const uint64_t *table, bool wide)
 {
-	uint64_t all = iofi_entries_and(table, IOFI_TABLE_ITEMS);
+	uint64_t all = iofi_table_and(table, wide);
 
 	if (!FMT_PRESENT_FOLD)
 		return all & 1;
@@ -71,7 +72,7 @@ static inline bool unmap_below(struct unmap *u, uint64_t *slot, uint64_t *child,
 	uint64_t span = item_mask(level);
 	bool whole = !(u->at & span) && u->last - u->at >= span;
 
-	if (level == 1 && whole && table_is_full(child)) {
+	if (level == 1 && whole && table_is_full(child, u->wide)) {
 		u->at += span + 1;
 		u->removed += span + 1;
 	} else if (!(level == 1 ? unmap_lowest(u, child) : unmap_table(u, child, level - 1))) {
@@ -111,7 +112,7 @@ static uint64_t unmap_range(struct iof_pt *pt, struct iof_range r, struct iof_pt
 {
 	uint64_t root = root_load(pt);
 	unsigned level = iofi_root_level(root);
-	struct unmap u = { .g = g, .at = r.start, .last = r.last };
+	struct unmap u = { .g = g, .wide = pt->wide, .at = r.start, .last = r.last };
 
 	if (r.last > pt->last || r.start >> item_lg2(level) >= IOFI_TABLE_ITEMS)
 		return 0;

@@ -158,7 +158,7 @@ static void fill_hwpt_stats(struct iof_hwpt *hwpt, struct iof_hwpt_stats *out)
 	*out = (struct iof_hwpt_stats){
 		.ioas_id = hwpt->ioas->object.id,
 		.automatic = hwpt->automatic,
-		.endpoints = iof_object_users(&hwpt->object) - 2, /* the object table, and this call */
+		.endpoints = hwpt->attached,
 		.format = cfg.format,
 		.aperture_start = aperture.start,
 		.aperture_last = aperture.last,
@@ -175,15 +175,16 @@ static void fill_hwpt_stats(struct iof_hwpt *hwpt, struct iof_hwpt_stats *out)
 int iofi_engine_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats *out)
 {
 	struct iof_context *ctx = context_of(h);
-	struct iof_object *o = iof_object_get(&ctx->objects, hwpt_id, IOF_OBJECT_HWPT);
+	struct iof_object *o;
 
-	if (!o)
-		return -ENOENT;
 	iof_lock_take(&ctx->control);
-	fill_hwpt_stats((struct iof_hwpt *)o, out);
+	o = iof_object_get(&ctx->objects, hwpt_id, IOF_OBJECT_HWPT);
+	if (o) {
+		fill_hwpt_stats((struct iof_hwpt *)o, out);
+		iof_object_put(o);
+	}
 	iof_lock_drop(&ctx->control);
-	iof_object_put(o);
-	return 0;
+	return o ? 0 : -ENOENT;
 }
 
 /* ---- mappings ---- */

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from numpy import uint64
 from numpy.typing import NDArray
 

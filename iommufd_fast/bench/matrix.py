@@ -92,7 +92,9 @@ class Plan:
     cases: tuple[Case, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
-        made = sorted({c for c in (self._cross() if self.cross else self._star()) if c.sensible}, key=_order)
+        made = sorted(
+            {c for c in (self._cross() if self.cross else self._star()) if c.sensible}, key=lambda c: _rank(self, c)
+        )
         object.__setattr__(self, "cases", tuple(made))
 
     def _base(self) -> Case:
@@ -130,8 +132,20 @@ def _near(values: Sequence[int], wanted: int) -> int:
     return min(values, key=lambda v: abs(v - wanted))
 
 
-def _order(case: Case) -> tuple[object, ...]:
-    return (*case.place, case.pattern, case.memory, case.length, case.batch)
+def _rank(plan: Plan, case: Case) -> tuple[int, ...]:
+    """Where a case stands in the order in which the plan names its axes."""
+    axes = (
+        (plan.presets, case.preset),
+        (plan.policies, case.policy),
+        (plan.paths, case.path),
+        (plan.live, case.live),
+        (plan.pages, case.page),
+        (plan.patterns, case.pattern),
+        (plan.memory, case.memory),
+        (plan.lengths, case.length),
+        (plan.batches, case.batch),
+    )
+    return tuple(list(values).index(value) for values, value in axes)
 
 
 def quick_plan(**changes: object) -> Plan:

@@ -105,7 +105,6 @@ class PythonPath:
                 t0 = now()
                 mapping.close()
                 t1 = now()
-                mapping = handles[j] = None
                 t2 = now()
                 mapping = map_(view)
                 t3 = now()
@@ -161,6 +160,7 @@ class PythonPath:
         return self.single.iova
 
     def unmap_one(self, iova: int, work: Work) -> None:
+        assert self.single is not None
         self.single.close()
 
     def dma(self, iova: int, buffer: bytearray, write: bool) -> None:

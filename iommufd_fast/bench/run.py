@@ -86,11 +86,9 @@ class _Measured:
         for op in self.rounds[0]:
             per_round = [r[op] / self.case.batch for r in self.rounds]
             sample = np.concatenate(per_round)
-            medians = [float(np.median(r)) for r in per_round]
-            if self.bursts:
-                rate = stats.throughput(np.concatenate([g[op] for g in self.groups]), BURST)
-            else:
-                rate = stats.throughput(sample, 1)
+            steady = [g[op] / BURST for g in self.groups] if self.bursts else per_round
+            medians = [float(np.median(r)) for r in steady]
+            rate = stats.throughput(np.concatenate(steady))
             yield asdict(self.case) | {
                 "op": op,
                 **{k: round(v, 2) if isinstance(v, float) else v for k, v in stats.summary(sample).items()},
@@ -115,7 +113,7 @@ def _place(
         tick(f"{first}: filling" if first.live else str(first))
         live = Live(first)
         path.fill(live)
-        results = []
+        results: list[dict[str, Any]] = []
         for case in cases:
             tick(str(case))
             measured = _Measured(case)
@@ -163,7 +161,7 @@ def run(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
     WrongAnswer, OSError
         The engine did something else than asked; there are no figures then.
     """
-    started, begin = datetime.now(UTC), time.perf_counter()
+    started, begin, facts = datetime.now(UTC), time.perf_counter(), machine.facts()
     clocks = {"c": c_clock(), "python": python_clock()}
     cases, missing = _split(plan.cases)
     results: list[dict[str, Any]] = []
@@ -189,7 +187,7 @@ def run(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
             "quick": plan.quick,
             "cross": plan.cross,
         },
-        "machine": machine.facts(),
+        "machine": facts,
         "clocks": {name: clock.facts() for name, clock in clocks.items()},
         "grid": list(stats.GRID),
         "missing": missing,

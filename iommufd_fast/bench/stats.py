@@ -56,7 +56,7 @@ def noise(medians: Sequence[float]) -> float:
     return (max(medians) - min(medians)) / middle if middle > 0 else 0.0
 
 
-def throughput(total_ns: Floats, calls: int) -> float:
-    """Operations per second: the median over groups of `calls` operations that took total_ns each."""
-    middle = float(np.median(total_ns))
-    return calls * 1e9 / middle if middle > 0 else 0.0
+def throughput(ns: Floats) -> float:
+    """Operations per second, from the median time of one."""
+    middle = float(np.median(ns))
+    return 1e9 / middle if middle > 0 else 0.0

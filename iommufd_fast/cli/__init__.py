@@ -24,4 +24,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return 1
     from iommufd_fast.cli.root import cli
 
-    return cli.main(args=list(args) if args is not None else None, prog_name="iommufd-fast", standalone_mode=False) or 0
+    try:
+        cli.main(args=None if args is None else list(args), prog_name="iommufd-fast")
+    except SystemExit as done:  # click ends every command so, and has printed what went wrong
+        return done.code if isinstance(done.code, int) else int(bool(done.code))
+    return 0

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import iommufd_fast as iof
 from iommufd_fast._core import benchrig, replayloop
+from iommufd_fast._core.pagetable import PageTable
 
 from .plan import Plan
 from .trace import GRANULE, Event
@@ -41,7 +42,7 @@ class TableFloor:
     title = "page table (VT-d second stage)"
 
     def __init__(self, plan: Plan, preset: str) -> None:
-        self.table = iof.PageTable("vtdss")
+        self.table = PageTable("vtdss")
 
     def address(self, paddr: int) -> int:
         return paddr
@@ -54,7 +55,7 @@ class TableFloor:
         return self.table.unmap(event.iova, event.size)
 
     def translate(self, iova: int) -> int | None:
-        return self.table.translate_one(iova)
+        return self.table.translate(iova)
 
     def probe(self, event: Event) -> str | None:
         return None
@@ -63,7 +64,7 @@ class TableFloor:
         return dict(self.table.stats().leaves)
 
     def timed(self, plan: Plan, tsc: bool) -> NDArray[np.uint64]:
-        return replayloop.table(*plan.columns(self.address), tsc)
+        return replayloop.table(*plan.columns(self.address), tsc=tsc)
 
     def close(self) -> None:
         self.table.close()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .ledger import Ledger, without_unknown
 from .trace import Event, Trace
 
+Column = NDArray[np.uint64]
 UNMAP = 1 << 63  # in the size column: this event is an unmap
 
 
@@ -54,7 +55,7 @@ class Plan:
         """Unmaps that remove several maps at once."""
         return sum(len(s.pieces) > 1 for s in self.steps)
 
-    def columns(self, address: Callable[[int], int]) -> tuple[NDArray[np.uint64], ...]:
+    def columns(self, address: Callable[[int], int]) -> tuple[Column, Column, Column]:
         """iova, address and size of each event, as the C loop takes them."""
         iovas = np.array([s.event.iova for s in self.steps], np.uint64)
         addresses = np.array([0 if s.event.paddr is None else address(s.event.paddr) for s in self.steps], np.uint64)

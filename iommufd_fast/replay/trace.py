@@ -164,11 +164,11 @@ def parse(lines: Iterable[str], name: str = "<trace>") -> Trace:
     return _Parser(name).parse(lines)
 
 
-def _text(raw: IO[bytes]) -> IO[str]:
+def _text(raw: IO[bytes]) -> io.TextIOWrapper:
     """Text of a plain or gzip stream, told apart by the first bytes."""
     buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
     if buffered.peek(2)[:2] == b"\x1f\x8b":
-        return io.TextIOWrapper(gzip.GzipFile(fileobj=buffered), "utf-8", "replace")  # type: ignore[type-var]
+        return io.TextIOWrapper(gzip.GzipFile(fileobj=buffered), "utf-8", "replace")
     return io.TextIOWrapper(buffered, "utf-8", "replace")
 
 

@@ -36,12 +36,21 @@ color:var(--soft); margin-top:34px; font-size:13px }
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 
-def svg(figure: Figure, title: str) -> str:
+def _own_names(text: str, prefix: str) -> str:
+    """Names inside a drawing, made its own: several drawings share the page, and the same data must give the same
+    page."""
+    names = {name: f"{prefix}-{i}" for i, name in enumerate(dict.fromkeys(re.findall(r'\sid="([^"]+)"', text)))}
+    text = re.sub(r'\sid="([^"]+)"', lambda m: f' id="{names[m[1]]}"', text)
+    return re.sub(r"#([\w.-]+)(?=[\")])", lambda m: f"#{names.get(m[1], m[1])}", text)
+
+
+def svg(figure: Figure, name: str, title: str) -> str:
     """The figure as inline SVG: no metadata, no outside names, text as text."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = out.getvalue()
     text = text[text.index("<svg") :]
+    text = _own_names(text, name)
     text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text, count=2)
     text = re.sub(r"font: ?([\d.]+px)? ?'DejaVu Sans'[^;\"]*", lambda m: f"font: {m[1] or '10px'} {_FONTS}", text)
     text = text.replace("'DejaVu Sans', 'Bitstream", f"{_FONTS}, 'Bitstream")
@@ -70,7 +79,7 @@ def _plots(document: dict[str, Any]) -> str:
     for name in plots.PLOTS:
         figure = plots.figure(name, document)
         if figure is not None:
-            parts.append(f"<figure>{svg(figure, figure.axes[0].get_title(loc='left'))}</figure>")
+            parts.append(f"<figure>{svg(figure, name, figure.axes[0].get_title(loc='left'))}</figure>")
     return "\n".join(parts)
 
 

@@ -16,13 +16,13 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullF
 from iommufd_fast.bench.matrix import count_text, size_text
 
 from . import pick
-from .units import bytes_text, time_text
+from .units import speed_text, time_text
 
 Document = dict[str, Any]
 COLOUR = {"map": "#2563eb", "translate": "#059669", "unmap": "#ea580c"}
 LINE = {"c": "-", "python": "--"}
 NAME = {"c": "C", "python": "Python"}
-_STYLE = {
+_STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 11,
@@ -42,7 +42,8 @@ _STYLE = {
     "text.color": "#0f172a",
     "lines.linewidth": 1.9,
     "lines.markersize": 5,
-    "legend.frameon": False,
+    "legend.framealpha": 0.8,
+    "legend.edgecolor": "none",
     "legend.fontsize": 8.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "iommufd-fast",
@@ -63,8 +64,13 @@ def _times(axis: Any) -> None:
 
 
 def _short(ns: float) -> str:
-    text, _, unit = time_text(ns).partition(" ")
-    return f"{float(text):g} {unit}"
+    return _plain(time_text(ns))
+
+
+def _plain(text: str) -> str:
+    """10.0 ns as 10 ns."""
+    number, _, unit = text.partition(" ")
+    return f"{float(number):g} {unit}"
 
 
 def _ticks(ax: Axes, values: list[Any], text: Callable[[int], str], at: list[float] | None = None) -> None:
@@ -171,7 +177,7 @@ def throughput(ax: Axes, document: Document) -> bool:
     if drawn:
         ax.set(xscale="log", yscale="log", xlabel="length of the mapping", title="Throughput against length")
         _ticks(ax, pick.values(results, "length"), size_text)
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{bytes_text(v)}/s"))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _plain(speed_text(v))))
         ax.yaxis.set_minor_formatter(NullFormatter())
         ax.legend(ncols=2)
     return drawn
@@ -205,7 +211,8 @@ def batch(ax: Axes, document: Document) -> bool:
 def kinds(ax: Axes, document: Document) -> bool:
     """Map and unmap by kind of memory and by how it is held: bars, whiskers to p99."""
     results = document["results"]
-    names, drawn = [], False
+    names: list[tuple[str, str]] = []
+    drawn = False
     for axis in ("memory", "policy", "preset"):
         for value in pick.values(results, axis):
             if value not in [n for _, n in names] and (axis == "memory" or value != pick.base(results)[axis]):

@@ -97,7 +97,7 @@ def warnings(document: dict[str, Any]) -> list[str]:
     if document["machine"]["build"] == "test":
         found.append("this is the test configuration, with all checks: its figures mean nothing")
     if document["machine"]["load_1min"] > 1:
-        found.append(f"the machine was busy (load {document['machine']['load_1min']:.2f}) when the run ended")
+        found.append(f"the machine was busy (load {document['machine']['load_1min']:.2f}) when the run began")
     noisy = [r for r in document["results"] if r["noise"] > 0.25]
     if noisy:
         found.append(
@@ -114,7 +114,7 @@ METHOD = (
     "clock.",
     "Batched rows are map_many, translate and unmap_many; their times are per range. Churn has no groups: its per "
     "call is the median.",
-    "Noise: largest minus smallest of the rounds' medians, over their median.",
+    "Noise: largest minus smallest of the rounds' per call figures, over their median.",
     "Every translation is compared with the address that was mapped; each case also does a DMA round trip at both "
     "ends of a mapping, and at the end every live mapping is translated and compared.",
     "translate looks up a random one of the live mappings (with none: the one just made). churn unmaps a random "

@@ -26,12 +26,12 @@ def rate_text(per_second: float) -> str:
     return f"{_three(per_second)} /s"
 
 
-def bytes_text(size: float) -> str:
-    """12.3 GiB."""
-    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if size >= factor:
-            return f"{_three(size / factor)} {unit}"
-    return f"{size:.0f} B"
+def speed_text(per_second: float) -> str:
+    """12.3 GB/s (decimal)."""
+    for unit, factor in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if per_second >= factor * 0.9995:
+            return f"{_three(per_second / factor)} {unit}/s"
+    return f"{per_second:.0f} B/s"
 
 
 def percent_text(share: float) -> str:

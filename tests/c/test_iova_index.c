@@ -137,6 +137,8 @@ static void same_answers(struct iof_index *ix, const struct model *m, uint64_t *
 	CHECK_EQ(iof_index_first(ix, r, &a), there);
 	if (there)
 		CHECK_EQ(a.range.start, b.range.start);
+	if (check_random(seed) % 8 == 0)
+		length = 1 + (check_random(seed) >> check_random(seed) % 64) / 2 * 2;
 	bits = check_random(seed) % 4 ? 0 : check_random(seed) % 4096 & ~(align - 1);
 	if (check_random(seed) % 2)
 		r = (struct iof_range){ base, base + (space - 1) };

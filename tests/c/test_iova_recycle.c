@@ -186,6 +186,33 @@ TEST(idle_windows_go_back)
 	finish();
 }
 
+/* What is taken after a change of the allowed list lies inside it; what was taken before can still be given. */
+TEST(retired_windows)
+{
+	const struct iof_range allowed = { 0x40000000, 0x4fffffff };
+	static uint64_t got[600];
+	uint64_t iova;
+
+	start(4096, IOF_RANGE_ALL);
+	for (unsigned i = 0; i < 600; i++)
+		CHECK_EQ(iof_recycle_take(rec, 4096, &got[i]), 0);
+	CHECK_EQ(iof_recycle_give(rec, got[0], 4096), 0);
+	CHECK_EQ(iof_space_allow(space, &allowed, 1), 0);
+	iof_recycle_retire(rec);
+	CHECK(iof_recycle_is_valid(rec));
+	CHECK_EQ(iof_recycle_take(rec, 4096, &iova), 0);
+	CHECK(iof_range_has(allowed, iova));
+	CHECK_EQ(iof_space_areas(space), 3);
+	CHECK_EQ(iof_recycle_give(rec, got[0], 4096), -EINVAL);
+	for (unsigned i = 1; i < 600; i++) {
+		CHECK_EQ(iof_recycle_give(rec, got[i], 4096), 0);
+		CHECK(iof_recycle_is_valid(rec));
+	}
+	CHECK_EQ(iof_space_areas(space), 1);
+	CHECK_EQ(iof_recycle_give(rec, got[5], 4096), -ENOENT);
+	finish();
+}
+
 TEST(memory_refused_at_every_point)
 {
 	uint64_t iova, areas, seed = 47;

@@ -378,6 +378,42 @@ TEST(shapes_and_their_errors)
 	CHECK_EQ(sizes, (UINT64_C(1) << 37) - 2048); /* 38 bits of VA: 2 KiB up to 64 GiB */
 }
 
+/* A width below that of our own pointers bounds addresses, not where tables lie. */
+TEST(narrow_output_addresses)
+{
+	struct iof_pt_config cfg = VTDSS;
+	struct fixture f;
+
+	cfg.oa_lg2 = 36;
+	f = open_table(cfg);
+	CHECK_EQ(iof_pt_map(f.pt, 0, UINT64_C(1) << 36, 4096, RW, &f.g), -ERANGE);
+	CHECK_EQ(iof_pt_map(f.pt, 0, (UINT64_C(1) << 36) - 4096, 8192, RW, &f.g), -ERANGE);
+	CHECK_EQ(iof_pt_map(f.pt, 0, (UINT64_C(1) << 36) - 4096, 4096, RW, &f.g), 0);
+	CHECK_EQ(iof_pt_translate(f.pt, 4095, NULL), (UINT64_C(1) << 36) - 1);
+	close_table(&f);
+}
+
+/* Write-only leaves fill a table as well as readable ones; a mixture does too, and a hole in it is found. */
+TEST(full_tables_of_mixed_permissions)
+{
+	for (unsigned hole = 0; hole < 2; hole++)
+		for (unsigned kind = 0; kind < 3; kind++) {
+			struct fixture f = open_table(VTDSS);
+
+			for (uint64_t i = 0; i < 512; i++) {
+				unsigned prot = kind == 2 ? 1 + i % 2 : 1 + kind;
+
+				if (!hole || i != 300)
+					CHECK_EQ(iof_pt_map(f.pt, i * 4096, i * 4096, 4096, prot, &f.g), 0);
+			}
+			CHECK_EQ(iof_pt_unmap(f.pt, 0, 2 * MIB, &f.g), (hole ? 300 : 512) * 4096);
+			CHECK_EQ(f.g.count, !hole);
+			CHECK_EQ(iof_pt_translate(f.pt, 299 * 4096, NULL), UINT64_MAX);
+			CHECK_EQ(iof_pt_translate(f.pt, 301 * 4096, NULL), hole ? 301 * 4096 : UINT64_MAX);
+			close_table(&f);
+		}
+}
+
 /* A mock table of {4 KiB, 1 MiB}, the selftest's huge-page device. */
 TEST(page_sizes_may_be_reduced)
 {

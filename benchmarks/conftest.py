@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the benchmarks: an engine with one attached device, and memory to map.
+
+    make benchmark                     all of them
+    make benchmark ARGS="-k unmap"     some
+
+Each benchmark names in ``extra_info`` how many operations one of its calls does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import iommufd_fast as iof
+
+PAGE = 4096
+
+
+class Engine:
+    """An IOAS with a device, `live` 4 KiB mappings in it, and 64 MiB of slots to map."""
+
+    def __init__(self, live: int) -> None:
+        self.machine = iof.Machine("intel", groups=(1,))
+        self.ctx = self.machine.open()
+        self.dev = self.ctx.bind(iof.SoftDevice("intel", machine=self.machine))
+        self.ioas = self.ctx.ioas()
+        self.dev.attach(self.ioas)
+        self.memory = np.ones(64 << 20, np.uint8)
+        base = -(-int(self.memory.ctypes.data) // PAGE) * PAGE
+        self.pages = base + np.arange(4096, dtype=np.uint64) * np.uint64(PAGE)
+        skip = base - int(self.memory.ctypes.data)
+        self.views = [self.memory[skip + i * PAGE : skip + (i + 1) * PAGE] for i in range(4096)]
+        if live:
+            self.ioas.map_many(np.resize(self.pages, live), np.full(live, PAGE, np.uint64), trusted=True)
+
+    def close(self) -> None:
+        self.ctx.close()
+        self.machine.close()
+
+
+@pytest.fixture(params=[0, 20_000], ids=["0-live", "20k-live"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    made = Engine(request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(1)

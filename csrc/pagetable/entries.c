@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Whole tables with 32-byte vectors, for machines that have them: half the time of the 16-byte ones while a table is in
+ * a cache. Compiled for any x86-64; whoever calls has asked iofi_entries_wide() before.
+ */
+#include "pagetable/entries.h"
+
+#ifdef IOFI_ENTRIES_WIDE
+
+typedef uint64_t v4 __attribute__((vector_size(32), aligned(8), may_alias));
+
+bool iofi_entries_wide(void)
+{
+	return __builtin_cpu_supports("avx2");
+}
+
+__attribute__((target("avx2"))) uint64_t iofi_table_and_wide(const uint64_t *table)
+{
+	const v4 ones = { UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
+	const v4 *e = (const void *)table, *end = e + IOFI_TABLE_ITEMS / 4;
+	v4 a = ones, b = ones, c = ones, d = ones;
+
+	for (; e < end; e += 8) {
+		a &= e[0];
+		b &= e[1];
+		c &= e[2];
+		d &= e[3];
+		a &= e[4];
+		b &= e[5];
+		c &= e[6];
+		d &= e[7];
+	}
+	a &= b & c & d;
+	return a[0] & a[1] & a[2] & a[3];
+}
+
+__attribute__((target("avx2"))) void iofi_table_fill_wide(uint64_t *table, uint64_t value, uint64_t step)
+{
+	const v4 by = { 4 * step, 4 * step, 4 * step, 4 * step };
+	v4 *e = (void *)table, *end = e + IOFI_TABLE_ITEMS / 4;
+	v4 v = { value, value + step, value + 2 * step, value + 3 * step }, w = v + by;
+
+	for (; e < end; e += 2, v += by + by, w += by + by) {
+		e[0] = v;
+		e[1] = w;
+	}
+}
+
+#endif

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3, freethreading_compatible=False
+"""Batches over NumPy uint64 arrays: map_many, unmap_many, translate. The GIL is released around each."""
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+
+cimport numpy as cnp
+
+from iommufd_fast._core.args cimport u64, u64_array
+from iommufd_fast._core.capi cimport *
+from iommufd_fast._core.channel cimport Handle
+from iommufd_fast._core.commands cimport ContextHandle
+
+import numpy as np
+
+cnp.import_array()
+
+
+cdef cnp.ndarray as_array(values, str name, Py_ssize_t n):
+    """A contiguous uint64 array of n entries (-1: any number); one integer stands for n equal ones."""
+    if n >= 0 and not cnp.PyArray_Check(values) and hasattr(values, "__index__"):
+        return np.full(n, u64(values, name), np.uint64)
+    array = u64_array(values, name)
+    if 0 <= n != array.shape[0]:
+        raise ValueError(f"{name} has {array.shape[0]} entries, expected {n}")
+    return array
+
+
+def map_many(ContextHandle h not None, uint32_t ioas, uint32_t flags, int policy, addresses, lengths, iovas=None):
+    """Map ranges, all or nothing.
+
+    Returns
+    -------
+    tuple of (int, int, ndarray)
+        0 or the negative errno, the entry that failed, and the IOVAs.
+    """
+    cdef iof_map_many_args many
+    cdef int err
+    cdef cnp.ndarray a = as_array(addresses, "addresses", -1)
+    cdef cnp.ndarray n = as_array(lengths, "lengths", a.shape[0])
+    cdef cnp.ndarray out
+    if iovas is None:
+        out = np.zeros(a.shape[0], np.uint64)
+    else:
+        out = np.array(as_array(iovas, "iovas", a.shape[0]))
+        flags |= IOF_MAP_FIXED_IOVA
+    many = iof_map_many_args(ioas, flags, <iof_policy>policy, a.shape[0], <const uint64_t *>cnp.PyArray_DATA(a),
+                             <const uint64_t *>cnp.PyArray_DATA(n), <uint64_t *>cnp.PyArray_DATA(out), 0)
+    h.enter()
+    with nogil:
+        err = iof_map_many(h.h, &many)
+    h.leave()
+    return err, many.failed, out
+
+
+def unmap_many(ContextHandle h not None, uint32_t ioas, iovas, lengths):
+    """Unmap ranges and go on past errors: (how many went or a negative errno, int32 array of errnos)."""
+    cdef iof_unmap_many_args many
+    cdef int64_t done
+    cdef cnp.ndarray a = as_array(iovas, "iovas", -1)
+    cdef cnp.ndarray n = as_array(lengths, "lengths", a.shape[0])
+    cdef cnp.ndarray errors = np.zeros(a.shape[0], np.int32)
+    many = iof_unmap_many_args(ioas, a.shape[0], <const uint64_t *>cnp.PyArray_DATA(a),
+                               <const uint64_t *>cnp.PyArray_DATA(n), NULL, <int32_t *>cnp.PyArray_DATA(errors))
+    h.enter()
+    with nogil:
+        done = iof_unmap_many(h.h, &many)
+    h.leave()
+    np.negative(errors, out=errors)
+    return done, errors, a, n
+
+
+def translate(ContextHandle h not None, uint32_t pt, iovas):
+    """Translate IOVAs: (how many were found or a negative errno, uint64 addresses, uint8 prots)."""
+    cdef int64_t found
+    cdef cnp.ndarray a = as_array(iovas, "iovas", -1)
+    cdef cnp.ndarray out = np.empty(a.shape[0], np.uint64)
+    cdef cnp.ndarray prots = np.empty(a.shape[0], np.uint8)
+    cdef size_t n = a.shape[0]
+    cdef const uint64_t *at = <const uint64_t *>cnp.PyArray_DATA(a)
+    cdef uint64_t *addresses = <uint64_t *>cnp.PyArray_DATA(out)
+    cdef uint8_t *p = <uint8_t *>cnp.PyArray_DATA(prots)
+    h.enter()
+    with nogil:
+        found = iof_translate(h.h, pt, n, at, addresses, p)
+    h.leave()
+    return found, out, prots

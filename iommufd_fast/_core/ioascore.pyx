@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3, freethreading_compatible=False
+"""Mapping single ranges: the hot path of the control plane. `iommufd_fast.ioas.Ioas` is the class with all the rest.
+
+A map is one try of the command that never blocks, with the GIL held (releasing it costs more than the call); what would block or takes longer
+answers EAGAIN and is done again without the GIL.
+"""
+from cpython.buffer cimport PyBuffer_Release
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+from iommufd_fast._core.args cimport u64
+from iommufd_fast._core.capi cimport *
+from iommufd_fast._core.channel cimport Handle
+from iommufd_fast._core.commands cimport ContextHandle
+from iommufd_fast._core.holding cimport hold
+from iommufd_fast._core.ledger cimport Home, Ledger
+from iommufd_fast._core.mapping cimport Mapping
+from iommufd_fast._core.origins cimport tracking
+
+from iommufd_fast._core.origins import origin
+from iommufd_fast.errors import failed
+
+cimport numpy as cnp
+
+cdef extern from "errno.h" nogil:
+    enum:
+        EAGAIN
+        ENOENT
+cdef extern from "unistd.h" nogil:
+    long sysconf(int name)
+    enum:
+        _SC_PAGESIZE
+
+cnp.import_array()
+
+cdef dict ACCESS = {"r": IOF_MAP_READABLE, "w": IOF_MAP_WRITEABLE, "rw": IOF_MAP_READABLE | IOF_MAP_WRITEABLE}
+cdef str RW = "rw"
+cdef uint64_t IN_PAGE = sysconf(_SC_PAGESIZE) - 1
+cdef uint64_t NO_IOVA = 0xffffffffffffffff
+
+
+def access_flags(access):
+    """The map flags for "r", "w" or "rw": what the device may do."""
+    try:
+        return ACCESS[access]
+    except (KeyError, TypeError):
+        raise ValueError(f"access must be 'r', 'w' or 'rw', not {access!r}") from None
+
+
+cdef class IoasCore(Home):
+    """An IOAS of an open context; made by `Iommufd.ioas`."""
+
+    cdef bint probing
+
+    def __init__(self):
+        raise TypeError("an Ioas is made by context.ioas()")
+
+    def _begin(self, ContextHandle handle not None, uint32_t id):
+        """Second half of construction, for the factory."""
+        self.handle, self.id, self.ledger = handle, id, Ledger()
+        self.probing = handle.machine.policy == "probe"
+
+    @property
+    def live_handles(self):
+        """How many Mapping handles are live."""
+        return self.ledger.count
+
+    @property
+    def gone_because(self):
+        return self.gone
+
+    def _finish(self, str sentence):
+        """The IOAS is no more (or, with None, is after all)."""
+        self.gone = sentence
+
+    def check_open(self):
+        """Raise what a call would: ValueError when closed, ForkedError in a forked child."""
+        self.check()
+
+    def map(self, memory, length=None, *, iova=None, access=RW, trusted=None):
+        """Map memory, so that devices attached to this IOAS reach it.
+
+        Parameters
+        ----------
+        memory : buffer or int
+            An object with the buffer protocol (ndarray, bytearray, mmap …), contiguous, at least one byte. It is kept
+            alive and in place until unmapped. All pages in which it lies are mapped. Or the address of memory in this process: mapped exactly
+            as given, and alive for as long as the caller sees to it.
+        length : int, optional
+            Bytes from the beginning. Needed for an address; all of an object by default.
+        iova : int, optional
+            Where the first byte shall be (with the same offset inside a page as the memory of an object has). Chosen by the engine by default.
+        access : {"rw", "r", "w"}
+            What devices may do.
+        trusted : bool, optional
+            False: check now that the memory is there. True: take the caller's word. By default addresses are checked, objects are trusted
+            (unless the machine's policy is "probe").
+
+        Returns
+        -------
+        Mapping
+
+        Raises
+        ------
+        TypeError, ValueError
+            A wrong argument; nothing was done.
+        IommufdError
+            The engine refused; nothing was done. ``.errno`` tells why (EEXIST, EINVAL, ENOSPC, EFAULT …).
+        """
+        cdef Mapping m
+        cdef uint32_t flags
+        cdef uint64_t inside = 0, want, end
+        cdef bint fixed = iova is not None
+        cdef bint number = False
+        self.check()
+        flags = IOF_MAP_READABLE | IOF_MAP_WRITEABLE if access is RW else access_flags(access)
+        m = Mapping.__new__(Mapping)
+        if not cnp.PyArray_Check(memory) and (isinstance(memory, int) or hasattr(memory, "__index__")):
+            number = True
+            m.base = u64(memory, "address")
+            if length is None:
+                raise TypeError("mapping an address needs a length")
+            m.size = u64(length, "length")
+        else:
+            hold(memory, (flags & IOF_MAP_WRITEABLE) != 0, &m.view, &m.exported, &m.base, &m.size)
+            if length is not None:
+                want = u64(length, "length")
+                if want > m.size:
+                    raise ValueError(f"length {want:#x} is more than the {m.size:#x} bytes of the {type(memory).__name__}")
+                m.size = want
+            m.owner = memory
+            inside = m.base & IN_PAGE
+        if m.size == 0:
+            raise ValueError("cannot map 0 bytes: length must be at least 1")
+        if m.base + (m.size - 1) < m.base:
+            raise ValueError(f"address {m.base:#x} + length {m.size:#x} wraps around 2**64")
+        end = m.size
+        if not number:
+            end = (inside + m.size + IN_PAGE) & ~IN_PAGE
+        m.flags, m.core = flags, self
+        if fixed:
+            m.at = u64(iova, "iova")
+            if (m.at ^ inside) & IN_PAGE and not number:
+                raise ValueError(f"iova {m.at:#x} must have the memory's offset in its page, {inside:#x}: "
+                                 f"for example {m.at & ~IN_PAGE | inside:#x}")
+            flags |= IOF_MAP_FIXED_IOVA
+        cdef int err = place(self, m, flags, m.base - inside, end, m.at - inside if fixed else 0,
+                             policy_of(self, number, trusted))
+        if err:
+            raise refused(self, m, err, fixed)
+        m.at = m.node.start + inside
+        if tracking:
+            m.origin = origin()
+        m.enlist()
+        return m
+
+    def translate_one(self, iova):
+        """The address behind one IOVA in the first page table, or None.
+
+        Raises
+        ------
+        NoDevice
+            No page table has joined yet.
+        """
+        cdef uint64_t at = u64(iova, "iova")
+        cdef uint64_t address = NO_IOVA
+        cdef int64_t found
+        self.check()
+        found = iof_translate(self.handle.h, self.id, 1, &at, &address, NULL)
+        if found < 0:
+            raise failed(found, "translate", f"cannot translate {at:#x} in IOAS {self.id}")
+        return address if found else None
+
+
+cdef iof_policy policy_of(IoasCore self, bint number, trusted) except *:
+    """DEFAULT: what the machine does, through the plain command. See map()."""
+    if trusted is None:
+        return IOF_POLICY_PROBE if number and not self.probing else IOF_POLICY_DEFAULT
+    if trusted:
+        return IOF_POLICY_TRUST if self.probing else IOF_POLICY_DEFAULT
+    return IOF_POLICY_DEFAULT if self.probing else IOF_POLICY_PROBE
+
+
+cdef int place(IoasCore self, Mapping m, uint32_t flags, uint64_t address, uint64_t length, uint64_t iova,
+               iof_policy policy) except? -1:
+    """Map in the engine: 0 or -errno. The range goes into the mapping's node."""
+    cdef iof_cmd_ioas_map c
+    cdef iof_map_many_args one
+    cdef Handle h = self.handle
+    cdef int err
+    if policy == IOF_POLICY_DEFAULT:
+        c = iof_cmd_ioas_map(sizeof(c), flags, self.id, 0, address, length, iova)
+        err = iof_ioctl_nowait(h.h, IOF_CMD_IOAS_MAP, &c)
+        if err == -EAGAIN:
+            err = h.raw(IOF_CMD_IOAS_MAP, &c)
+        iova = c.iova
+    else:  # the plain command has no word for the policy
+        one = iof_map_many_args(self.id, flags, policy, 1, &address, &length, &iova, 0)
+        h.enter()
+        with nogil:
+            err = iof_map_many(h.h, &one)
+        h.leave()
+    m.node.start, m.node.last, m.node.owner = iova, iova + (length - 1), <PyObject *>m
+    return err
+
+
+cdef refused(IoasCore self, Mapping m, int err, bint fixed):
+    """The exception for a map that failed; the memory is let go when the mapping is dropped."""
+    m.let_go()
+    where = f" at IOVA {m.at:#x}" if fixed else ""
+    return failed(err, "map", f"cannot map {m.size:#x} bytes at address {m.base:#x}{where} into IOAS {self.id}")

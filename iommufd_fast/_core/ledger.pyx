@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3, freethreading_compatible=False
+"""Which handles stand for which ranges of one address space, without keeping the handles alive.
+
+Almost every handle is unmapped by itself, so nobody ever asks for it by its IOVA. Therefore a new node only joins a
+linked list, and leaves it again: a few ns. Ranges are asked for when memory is unmapped by other means (a range, a batch,
+the raw door); only then the nodes gathered since are moved into the ordered index of csrc/iova, each once.
+
+`sorted` nodes are in the index, all others in the list; removing works in both. When a node cannot be put into the index because
+its range is taken, the one that is there is older: memory was unmapped behind our back and its IOVA used again. The older
+node is evicted and its handle told.
+
+The GIL guards everything. Nothing here runs Python code between looking and changing, except that collect()
+makes its lists first. Owners are borrowed: a handle removes its node before it dies.
+"""
+from libc.stdint cimport uint64_t, uintptr_t
+
+from iommufd_fast._core.channel cimport Handle
+
+cdef extern from "util/alloc.h" nogil:
+    struct iof_alloc:
+        pass
+    void iof_alloc_init_heap(iof_alloc *a)
+
+cdef extern from "iova/index.h" nogil:
+    struct iof_index_entry:
+        iof_range range
+        uint64_t value
+    int iof_index_create(iof_alloc *a, iof_index **out)
+    void iof_index_destroy(iof_index *ix)
+    int iof_index_insert(iof_index *ix, iof_range r, uint64_t value)
+    bint iof_index_remove(iof_index *ix, uint64_t start)
+    bint iof_index_first(const iof_index *ix, iof_range r, iof_index_entry *out)
+
+cdef extern from "errno.h" nogil:
+    enum:
+        EEXIST
+
+cdef iof_alloc heap
+iof_alloc_init_heap(&heap)
+
+
+cdef class Ledger:
+    """See the module's text."""
+
+    def __cinit__(self):
+        self.head.prev = self.head.next = &self.head
+        if iof_index_create(&heap, &self.index) != 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.index != NULL:
+            iof_index_destroy(self.index)
+
+    def __len__(self):
+        return self.count
+
+    cdef void add(self, Node *node) noexcept:
+        node.sorted = False
+        node.prev, node.next = self.head.prev, &self.head
+        self.head.prev.next = node
+        self.head.prev = node
+        self.count += 1
+
+    cdef void remove(self, Node *node) noexcept:
+        if node.sorted:
+            iof_index_remove(self.index, node.start)
+        else:
+            node.prev.next = node.next
+            node.next.prev = node.prev
+        node.prev = node.next = NULL
+        self.count -= 1
+
+    cdef list collect(self, uint64_t start, uint64_t last, list evicted):
+        """The owners of all nodes that intersect a range; owners of evicted nodes go into the list given."""
+        cdef list found = []
+        cdef iof_index_entry e
+        cdef iof_range r
+        cdef Node *node
+        settle(self, evicted)
+        r.start, r.last = start, last
+        while iof_index_first(self.index, r, &e):
+            found.append(<object>(<Node *><uintptr_t>e.value).owner)
+            if e.range.last >= last:
+                break
+            r.start = e.range.last + 1
+        node = self.head.next  # only what had no room in the index
+        while node != &self.head:
+            if node.start <= last and start <= node.last:
+                found.append(<object>node.owner)
+            node = node.next
+        return found
+
+
+cdef int settle(Ledger self, list evicted) except -1:
+    """Move nodes from the list into the index, oldest first. Those that get no memory stay."""
+    cdef iof_index_entry e
+    cdef iof_range r
+    cdef Node *node
+    cdef Node *old
+    cdef int err
+    while self.head.next != &self.head:
+        node = self.head.next
+        r.start, r.last = node.start, node.last
+        err = iof_index_insert(self.index, r, <uintptr_t>node)
+        if err == -EEXIST and iof_index_first(self.index, r, &e):
+            old = <Node *><uintptr_t>e.value
+            evicted.append(<object>old.owner)
+            self.remove(old)
+            continue
+        if err != 0:
+            break
+        node.prev.next = node.next
+        node.next.prev = node.prev
+        node.sorted = True
+    return 0
+
+
+cdef class Home:
+    """An address space of an open context: what a Mapping needs to know of the place where it is mapped.
+
+    `gone` is the sentence that says why the address space is no more.
+    """
+
+    cdef int check(self) except -1:
+        if self.gone is not None:
+            raise ValueError(self.gone)
+        return self.handle.check()

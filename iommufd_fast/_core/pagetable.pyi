@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from iommufd_fast._core.ptargs import Leaf
+from iommufd_fast._core.ptforeign import ForeignPageTable, Memory
+from iommufd_fast._core.ptinspect import InspectableTable, Stats
+
+__all__ = ["Leaf", "PageTable", "Stats"]
+
+class PageTable(InspectableTable):
+    def map(self, iova: int, address: int, length: int, prot: str | int = "rw") -> None: ...
+    def unmap(self, iova: int, length: int) -> int: ...
+    def map_many(self, iovas: ArrayLike, addresses: ArrayLike, lengths: ArrayLike, prot: str | int = "rw") -> None: ...
+    def unmap_many(self, iovas: ArrayLike, lengths: ArrayLike) -> NDArray[np.uint64]: ...
+    def walk(self, iova: int) -> Leaf | None: ...
+    def translate(self, iova: int) -> int | None: ...
+    def translate_many(self, iovas: ArrayLike) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]: ...
+    @staticmethod
+    def over(
+        memory: Memory,
+        *,
+        format: str,
+        root: int,
+        top_level: int,
+        va_bits: int | None = None,
+        oa_bits: int | None = None,
+    ) -> ForeignPageTable: ...

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Buffer
+
+from iommufd_fast._core.ptargs import Leaf
+
+Memory: TypeAlias = (
+    Callable[[int], int | None] | Mapping[int, Buffer] | tuple[Buffer, int] | Iterable[tuple[Buffer, int]]
+)
+
+class ForeignPageTable:
+    def __init__(
+        self,
+        memory: Memory,
+        *,
+        format: str,
+        root: int,
+        top_level: int,
+        va_bits: int | None = None,
+        oa_bits: int | None = None,
+    ) -> None: ...
+    def walk(self, iova: int) -> Leaf | None: ...
+    def translate(self, iova: int) -> int | None: ...
+    def translate_many(self, iovas: ArrayLike) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]: ...

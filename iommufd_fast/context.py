@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contexts: one open iommufd. It owns all ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from iommufd_fast import uapi
+from iommufd_fast._core import channel
+from iommufd_fast._core.commands import ContextHandle, DeviceHandle
+from iommufd_fast._core.mapping import sweep
+from iommufd_fast._handle import Owned
+from iommufd_fast.device import Device
+from iommufd_fast.endpoint import Endpoint, endpoints_of
+from iommufd_fast.errors import check, failed
+from iommufd_fast.hwpt import Hwpt
+from iommufd_fast.ioas import LAST, Ioas
+from iommufd_fast.machine import Machine, MachineDevice, SoftDevice, default_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class ContextStats:
+    """What a context holds; mappings and bytes are sums over its IOASes."""
+
+    devices: int
+    endpoints: int
+    ioases: int
+    hwpts: int
+    mappings: int
+    bytes_mapped: int
+
+
+class Iommufd(Owned):
+    """An open context, made by `open` or `Machine.open`.
+
+    It keeps its devices, IOASes and page tables until they or it are closed, so none is lost by forgetting a variable.
+    Everything may be called from any thread.
+    """
+
+    _made_by = "iommufd_fast.open() or machine.open()"
+    _warns = True
+    machine: Machine
+    _h: ContextHandle
+    _devices: dict[int, Device]
+    _ioases: dict[int, Ioas]
+    _hwpts: dict[int, Hwpt]
+
+    @classmethod
+    def _open(cls, machine: Machine) -> Self:
+        handle = ContextHandle()
+        check(handle.open_on(machine._core, None, "context"), "open", f"cannot open a context on {machine!r}")
+        return cls._new(_h=handle, machine=machine, _devices={}, _ioases={}, _hwpts={})
+
+    # -- making things ------------------------------------------------------------------------------------------------
+
+    def bind(self, device: SoftDevice | MachineDevice | int) -> Device:
+        """Claim a device, and with it the DMA of its whole group, for this context.
+
+        Parameters
+        ----------
+        device : SoftDevice, MachineDevice or int
+            A description (see `SoftDevice`), or a device of this context's machine or its index.
+
+        Raises
+        ------
+        NotPermitted
+            Another context owns a device of the same group.
+        Invalid
+            The device is open already.
+        """
+        self._h.check_open()
+        with self.machine._plugging:
+            found = self._choose(device)
+            handle = DeviceHandle()
+            err = handle.open_on(self.machine._core, found.index, found.name)
+        what = f"cannot bind {found.name} (group {found.group})"
+        check(err, "bind", what)
+        number = handle.bind(self._h)
+        if number < 0:
+            handle.close()
+            raise failed(number, "bind", what)
+        made = Device._new(context=self, id=number, index=found.index, group=found.group, _h=handle)
+        self._devices[number] = made
+        return made
+
+    def _choose(self, device: SoftDevice | MachineDevice | int) -> MachineDevice:
+        """The machine's device that is meant; the caller holds the plugging lock."""
+        if isinstance(device, MachineDevice):
+            return self.machine._device(device.index)
+        if not isinstance(device, SoftDevice):
+            return self.machine._device(channel.as_u64(device, "device", 0xFFFFFFFE))
+        if device.machine is not None and device.machine is not self.machine:
+            raise ValueError(f"{device!r} is on another machine than {self!r}")
+        if device.index is not None:
+            return self.machine._device(device.index)
+        devices = self.machine.devices
+        taken = {d.group for d in devices if d.bound or d.open}
+        free = [d for d in devices if d.preset == device.preset and not d.open and d.group not in taken]
+        return free[0] if free else self.machine.plug(device.preset)
+
+    def ioas(self) -> Ioas:
+        """Make an address space."""
+        made = Ioas._new(self, check(self._h.ioas_alloc(), "ioas", f"cannot make an IOAS in {self._h.name}"))
+        self._ioases[made.id] = made
+        return made
+
+    def hwpt(self, device: Device, ioas: Ioas, flags: int = 0) -> Hwpt:
+        """Make a page table of the device's kind, fed by an IOAS, to attach devices to explicitly.
+
+        Parameters
+        ----------
+        flags : uapi.HwptFlag
+        """
+        if not isinstance(device, Device) or not isinstance(ioas, Ioas):
+            raise TypeError("hwpt() takes a Device and an Ioas")
+        device._h.check_open()
+        ioas.check_open()
+        if ioas.context is not self or device.context is not self:
+            raise ValueError("device and ioas must belong to this context")
+        what = f"cannot make a page table of {ioas!r} for {device.name}"
+        bits = channel.as_u64(flags, "flags", 0xFFFFFFFF)
+        number = check(self._h.hwpt_alloc(bits, device.id, ioas.id), "hwpt", what)
+        made = Hwpt._new(context=self, id=number, ioas=ioas, automatic=False, _gone=False)
+        self._hwpts[number] = made
+        return made
+
+    def destroy(self, number: int) -> None:
+        """Destroy an object by its id (IOMMU_DESTROY). Its handle, if there is one, is closed."""
+        err = self._h.destroy(channel.as_u64(number, "id", 0xFFFFFFFF))
+        if err < 0:
+            raise failed(err, "destroy", f"cannot destroy object {number} of {self._h.name}", holders="")
+        self._lost(number)
+
+    # -- the raw door -------------------------------------------------------------------------------------------------
+
+    def ioctl(self, cmd: int, buffer: Buffer | None = None) -> int:
+        """The raw door: a numbered command with its struct (see `iommufd_fast.uapi`), as on the real file.
+
+        Parameters
+        ----------
+        cmd : int
+            For example ``uapi.Command.IOAS_MAP``.
+        buffer : writable buffer
+            The struct. It is read and written back. Pointers inside are the caller's business.
+
+        Returns
+        -------
+        int
+            0 or more.
+
+        Notes
+        -----
+        Handles see what happens here: a Mapping unmapped this way is stale, an object destroyed this way is closed.
+        """
+        before = b"" if buffer is None else bytes(memoryview(buffer).cast("B")[:24])
+        result = self._h.ioctl(cmd, buffer)
+        if cmd == uapi.Command.DESTROY and result == 0:
+            self._lost(int(np.frombuffer(before[:8], uapi.DESTROY)[0]["id"]))
+        elif cmd == uapi.Command.IOAS_UNMAP and len(before) == 24:
+            self._unmapped(np.frombuffer(before, uapi.IOAS_UNMAP)[0])
+        if result < 0:
+            raise failed(result, "ioctl", f"command {int(cmd):#x} on {self._h.name}")
+        return result
+
+    def _unmapped(self, command: np.void) -> None:
+        ioas = self._ioases.get(int(command["ioas_id"]))
+        if ioas is not None:
+            start = int(command["iova"])
+            sweep(ioas, start, min(start + max(int(command["length"]), 1) - 1, LAST))
+
+    # -- keeping handles true -----------------------------------------------------------------------------------------
+
+    def _lost(self, number: int) -> None:
+        """An object is no more."""
+        for table in (self._ioases, self._hwpts):
+            handle = table.pop(number, None)  # type: ignore[attr-defined]
+            if handle is not None:
+                handle._end("was destroyed")
+
+    def _sweep_automatic(self) -> None:
+        """After an attachment changed: automatic page tables that went with it."""
+        if self._h.closed:
+            return
+        for number, handle in list(self._hwpts.items()):
+            if handle.automatic:
+                stats = self._h.hwpt_stats(number)
+                if isinstance(stats, int) or not stats["automatic"] or stats["ioas_id"] != handle.ioas.id:
+                    self._hwpts.pop(number, None)
+                    handle._end("went with its last device")
+
+    def _hwpt_by_id(self, number: int) -> Hwpt:
+        """The handle of a page table; a new one if it was made automatically or through the raw door."""
+        known = self._hwpts.get(number)
+        if known is None:
+            stats = check(self._h.hwpt_stats(number), "stats", f"cannot find HWPT {number} of {self._h.name}")
+            ioas = self._ioas_by_id(stats["ioas_id"])
+            known = Hwpt._new(context=self, id=number, ioas=ioas, automatic=stats["automatic"], _gone=False)
+            known = self._hwpts.setdefault(number, known)
+        return known
+
+    def _ioas_by_id(self, number: int) -> Ioas:
+        known = self._ioases.get(number)
+        return known or self._ioases.setdefault(number, Ioas._new(self, number))
+
+    # -- what is there ------------------------------------------------------------------------------------------------
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Devices that are bound, by id."""
+        return tuple(self._devices[i] for i in sorted(self._devices))
+
+    @property
+    def ioases(self) -> tuple[Ioas, ...]:
+        """Address spaces, by id."""
+        return tuple(self._ioases[i] for i in sorted(self._ioases))
+
+    @property
+    def hwpts(self) -> tuple[Hwpt, ...]:
+        """Page tables, by id, automatic ones too."""
+        for endpoint in self.endpoints:
+            if endpoint.hwpt_id is not None:
+                self._hwpt_by_id(endpoint.hwpt_id)
+        return tuple(self._hwpts[i] for i in sorted(self._hwpts))
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All that can issue DMA in this context."""
+        return endpoints_of(check(self._h.endpoints(0, 0), "endpoints", f"no endpoints of {self._h.name}"))
+
+    @property
+    def rlimit_mode(self) -> int:
+        """Who pays for pinned memory: 0 the user, 1 the process. Can only be set before objects are made."""
+        value = self._h.option(uapi.Option.RLIMIT_MODE, uapi.OptionOp.GET, 0, 0)
+        return check(value, "rlimit_mode", f"cannot read the mode of {self._h.name}")
+
+    @rlimit_mode.setter
+    def rlimit_mode(self, mode: int) -> None:
+        value = self._h.option(uapi.Option.RLIMIT_MODE, uapi.OptionOp.SET, 0, channel.as_u64(mode, "rlimit_mode"))
+        check(value, "rlimit_mode", f"cannot set the mode of {self._h.name} to {mode}")
+
+    def stats(self) -> ContextStats:
+        """Counters of this moment."""
+        each = [ioas.stats() for ioas in self.ioases]
+        totals = (sum(s.mappings for s in each), sum(s.bytes_mapped for s in each))
+        return ContextStats(len(self._devices), len(self.endpoints), len(each), len(self.hwpts), *totals)
+
+    def digest(self) -> int:
+        """A number that is equal for equal observable states, for tests."""
+        return check(self._h.digest(), "digest", f"no digest of {self._h.name}")
+
+    def fileno(self) -> int:
+        """The number by which DEVICE_BIND_IOMMUFD names this context. The engine's is not a file descriptor."""
+        return self._h.fileno()
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._h.closed
+
+    def _forked(self) -> bool:
+        return self._h.forked
+
+    def close(self) -> None:
+        """Close the devices, then the context with everything in it. Again is fine.
+
+        Mappings become stale and their memory is let go. In a forked child the parent's context is left alone.
+        """
+        if self.closed:
+            return
+        forked = self._h.forked
+        for device in list(self._devices.values()):
+            device.close()
+        self._h.close()
+        handles = [*self._ioases.values(), *self._hwpts.values()]
+        self._ioases.clear()
+        self._hwpts.clear()
+        for handle in handles if not forked else ():
+            handle._end("was closed with its context")
+
+    def __repr__(self) -> str:
+        if self.closed or self._h.forked:
+            return f"<Iommufd {self._h.name}, {'closed' if self.closed else 'of the parent process'}>"
+        return f"<Iommufd {self._h.name}: {len(self._devices)} devices, {len(self._ioases)} IOASes on {self.machine!r}>"
+
+
+def open(provider: str = "engine", *, machine: Machine | None = None) -> Iommufd:
+    """Open a context.
+
+    Parameters
+    ----------
+    provider : str
+        "engine": in this process, on `machine`.
+    machine : Machine, optional
+        By default the process's default machine.
+    """
+    if not isinstance(provider, str):
+        raise TypeError(f"provider must be a string, not {type(provider).__name__}")
+    if provider != "engine":
+        raise ValueError(f"there is no provider {provider!r} in this version; 'engine' is the one there is")
+    if machine is not None and not isinstance(machine, Machine):
+        raise TypeError(f"machine must be a Machine, not {type(machine).__name__}")
+    return (default_machine() if machine is None else machine).open()

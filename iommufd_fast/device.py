@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices: bound to one context, attached to one address space at a time, and able to do DMA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from iommufd_fast import uapi
+from iommufd_fast._core import dma
+from iommufd_fast._core.commands import DeviceHandle
+from iommufd_fast._handle import Owned
+from iommufd_fast.endpoint import Endpoint, endpoints_of
+from iommufd_fast.errors import check, failed
+from iommufd_fast.hwpt import Hwpt
+from iommufd_fast.ioas import Ioas
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer  # type: ignore[attr-defined]
+
+    from iommufd_fast.context import Iommufd
+
+Segments = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """What DEVICE_GET_INFO tells."""
+
+    flags: int
+    num_regions: int
+    num_irqs: int
+    cap_offset: int
+
+
+class Device(Owned):
+    """A device bound to a context, made by `Iommufd.bind`. Closing detaches and unbinds it.
+
+    Everything may be called from any thread; DMA runs without the GIL.
+    """
+
+    _made_by = "context.bind(SoftDevice(...))"
+    context: Iommufd
+    id: int
+    index: int
+    group: int
+    _h: DeviceHandle
+
+    @property
+    def name(self) -> str:
+        """The machine's name for it."""
+        return self._h.name
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, by itself or with its context."""
+        return self._h.closed
+
+    # -- attachment ---------------------------------------------------------------------------------------------------
+
+    def attach(self, target: Ioas | Hwpt) -> Hwpt:
+        """Let the device reach what is mapped in an IOAS; if it is attached already, switch over.
+
+        Switching acts on all devices of the group at once. DMA that runs meanwhile sees the old or the new address space.
+
+        Parameters
+        ----------
+        target : Ioas or Hwpt
+            An IOAS gets a fitting page table automatically.
+
+        Returns
+        -------
+        Hwpt
+            The page table that it is attached to now.
+        """
+        self._h.check_open()
+        if not isinstance(target, (Ioas, Hwpt)):
+            raise TypeError(f"target must be an Ioas or a Hwpt, not {type(target).__name__}")
+        if target.closed:
+            raise ValueError(f"{target!r} is closed")
+        if target.context is not self.context:
+            raise ValueError(f"{target!r} belongs to another context than {self!r}")
+        number = self._h.attach(target.id)
+        self.context._sweep_automatic()
+        check(number, "attach", f"cannot attach {self.name} to {target!r}")
+        return self.context._hwpt_by_id(number)
+
+    def replace(self, target: Ioas | Hwpt) -> Hwpt:
+        """Do what `attach` does on an attached device."""
+        return self.attach(target)
+
+    def detach(self) -> None:
+        """Block the device's DMA. Again is fine. When it returns, none is under way."""
+        err = self._h.detach()
+        self.context._sweep_automatic()
+        check(err, "detach", f"cannot detach {self.name}")
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Its requester id, and later its PASIDs."""
+        self._h.check_open()
+        listed = self.context._h.endpoints(self.id, 0)
+        return endpoints_of(check(listed, "endpoints", f"no endpoints of {self.name}"))
+
+    @property
+    def hwpt(self) -> Hwpt | None:
+        """The page table that translates its DMA; None while blocked."""
+        number = next((e.hwpt_id for e in self.endpoints if e.pasid is None), None)
+        return self.context._hwpt_by_id(number) if number else None
+
+    @property
+    def ioas(self) -> Ioas | None:
+        """The address space that it reaches; None while blocked."""
+        hwpt = self.hwpt
+        return hwpt.ioas if hwpt else None
+
+    @property
+    def info(self) -> DeviceInfo:
+        """What DEVICE_GET_INFO tells."""
+        return DeviceInfo(*check(self._h.info(), "info", f"no information about {self.name}"))
+
+    def ioctl(self, cmd: int, buffer: Buffer | None = None) -> int:
+        """The raw door: a command with its struct, as on a device file (see `iommufd_fast.uapi`)."""
+        result = self._h.ioctl(cmd, buffer)
+        if cmd in (uapi.Command.DEVICE_ATTACH_PT, uapi.Command.DEVICE_DETACH_PT):
+            self.context._sweep_automatic()
+        if result < 0:
+            raise failed(result, "ioctl", f"command {int(cmd):#x} on {self.name}")
+        return result
+
+    # -- DMA ----------------------------------------------------------------------------------------------------------
+
+    def dma_read(self, iova: int | Segments, length: int | None = None) -> bytes:
+        """Read memory as the device does.
+
+        Parameters
+        ----------
+        iova : int, or sequence of (iova, length)
+            Where; a sequence is a scatter-gather list.
+        length : int
+            Bytes; not with a list.
+
+        Raises
+        ------
+        DmaFault
+            The page table, or the memory behind it, stopped it.
+        """
+        if length is None and hasattr(iova, "__index__"):
+            raise TypeError("reading at one IOVA needs a length")
+        return dma.read(self._h, iova, length)
+
+    def dma_read_into(self, iova: int | Segments, buffer: Buffer) -> None:
+        """Read into a writable buffer; its size must be the sum of the lengths. After a fault it is partly filled."""
+        dma.read_into(self._h, iova, buffer)
+
+    def dma_write(self, iova: int | Segments, data: Buffer) -> None:
+        """Write memory as the device does. Before a fault, ``DmaFault.done`` bytes were written."""
+        dma.write(self._h, iova, data)
+
+    def dma_fill(self, iova: int, length: int, byte: int = 0) -> None:
+        """Fill memory with one byte."""
+        dma.fill(self._h, iova, length, byte)
+
+    def dma_copy(self, dst: int, src: int, length: int) -> None:
+        """Copy inside the device's address space."""
+        dma.copy(self._h, dst, src, length)
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Detach and unbind. Again is fine; in a forked child nothing happens to the parent's device."""
+        if self.closed:
+            return
+        forked = self._h.forked
+        self._h.close()
+        self.context._devices.pop(self.id, None)
+        if not forked:
+            self.context._sweep_automatic()
+
+    def __repr__(self) -> str:
+        if self._h.forked:
+            return f"<Device {self.name} of the parent process>"
+        if self.closed:
+            return f"<Device {self.name}, closed>"
+        return f"<Device {self.id}: {', '.join(map(str, self.endpoints))}>"

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An address space: IOVA to memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from iommufd_fast import uapi
+from iommufd_fast._core import batch, channel
+from iommufd_fast._core import mapping as _mapping
+from iommufd_fast._core.ioascore import IoasCore, access_flags
+from iommufd_fast._core.origins import origin
+from iommufd_fast.endpoint import Endpoint, endpoints_of
+from iommufd_fast.errors import check, failed
+
+if TYPE_CHECKING:
+    from iommufd_fast.context import Iommufd
+    from iommufd_fast.hwpt import Hwpt
+
+LAST = 2**64 - 1
+_ACCESS = {2: "w", 4: "r", 6: "rw"}
+Mapping = _mapping.Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class MappingInfo:
+    """What the engine knows about one mapping: the closed range, where it leads in this process, and what devices may do."""
+
+    iova: int
+    last: int
+    address: int
+    access: str
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return self.last - self.iova + 1
+
+
+@dataclass(frozen=True, slots=True)
+class IoasStats:
+    """Counters of an IOAS. `maps`, `unmaps` and `copies` are calls that succeeded since it was made."""
+
+    mappings: int
+    bytes_mapped: int
+    maps: int
+    unmaps: int
+    copies: int
+    pinned_pages: int
+    alignment: int
+    hwpts: int
+    endpoints: int
+    large_pages: bool
+    index_bytes: int
+    record_bytes: int
+    table_bytes: int
+
+
+class Ioas(IoasCore):
+    """An I/O address space, made by `Iommufd.ioas`.
+
+    Everything may be called from any thread. Closing destroys it; that is refused while a device is attached.
+    """
+
+    context: Iommufd
+    _origin: str | None
+
+    @classmethod
+    def _new(cls, context: Iommufd, number: int) -> Self:
+        self = cls.__new__(cls)
+        self.context, self._origin = context, origin()
+        self._begin(context._h, number)
+        return self
+
+    def _what(self) -> str:
+        return f"IOAS {self.id} of {self.context._h.name}"
+
+    # -- batches ------------------------------------------------------------------------------------------------------
+
+    def map_many(
+        self,
+        addresses: ArrayLike,
+        lengths: ArrayLike,
+        *,
+        iovas: ArrayLike | None = None,
+        access: str = "rw",
+        trusted: bool = False,
+    ) -> NDArray[np.uint64]:
+        """Map many ranges of this process's memory, all or nothing.
+
+        Parameters
+        ----------
+        addresses, lengths : array of integers, shape (n,)
+            What to map; one integer as `lengths` is for all. The caller keeps the memory alive.
+        iovas : array of integers, shape (n,), optional
+            Where; chosen by default.
+        access : {"rw", "r", "w"}
+            What devices may do.
+        trusted : bool
+            False: check that the memory is there. True: take the caller's word.
+
+        Returns
+        -------
+        ndarray of uint64, shape (n,)
+            The IOVAs.
+
+        Raises
+        ------
+        IommufdError
+            ``.index`` is the entry that was refused, ``.errno`` says why. Nothing is mapped.
+        """
+        self.check_open()
+        policy = channel.POLICIES["trust" if trusted else "probe"]
+        err, index, out = batch.map_many(
+            self.context._h, self.id, access_flags(access), policy, addresses, lengths, iovas
+        )
+        if err < 0:
+            raise failed(err, "map", f"cannot map entry {index} of the batch into {self._what()}", index=index)
+        return out
+
+    def unmap_many(self, iovas: ArrayLike, lengths: ArrayLike) -> NDArray[np.int32]:
+        """Unmap many ranges and go on past errors.
+
+        Parameters
+        ----------
+        iovas, lengths : array of integers, shape (n,)
+            One integer as `lengths` is for all.
+
+        Returns
+        -------
+        ndarray of int32, shape (n,)
+            0, or the errno of each: ENOENT where nothing was mapped or a mapping stuck out.
+        """
+        self.check_open()
+        done, errors, starts, sizes = batch.unmap_many(self.context._h, self.id, iovas, lengths)
+        check(done, "unmap", f"cannot unmap from {self._what()}")
+        if self.live_handles:
+            for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
+                _mapping.sweep(self, start, min(start + max(size, 1) - 1, LAST))
+        return errors
+
+    def translate(self, iovas: ArrayLike) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+        """Translate IOVAs through the first page table, as a device would.
+
+        Returns
+        -------
+        addresses : ndarray of uint64
+            2**64-1 where nothing is mapped.
+        prots : ndarray of uint8
+            1 read, 2 write.
+        """
+        self.check_open()
+        found, addresses, prots = batch.translate(self.context._h, self.id, iovas)
+        check(found, "translate", f"cannot translate in {self._what()}")
+        return addresses, prots
+
+    # -- single calls -------------------------------------------------------------------------------------------------
+
+    def unmap(self, iova: int, length: int) -> int:
+        """Unmap all mappings that lie inside a range. `Mapping` handles of them become stale.
+
+        Returns
+        -------
+        int
+            Bytes that went.
+
+        Raises
+        ------
+        NotFound
+            Nothing was mapped, or a mapping sticks out of the range; those before it are gone.
+        """
+        self.check_open()
+        start, size = channel.as_u64(iova, "iova"), channel.as_u64(length, "length")
+        gone = self.context._h.ioas_unmap(self.id, start, size)
+        _mapping.sweep(self, start, min(start + max(size, 1) - 1, LAST))
+        return check(gone, "unmap", f"cannot unmap {size:#x} bytes at IOVA {start:#x} from {self._what()}")
+
+    def unmap_all(self) -> int:
+        """Unmap everything; returns how many bytes."""
+        return self.unmap(0, LAST)
+
+    def copy_to(
+        self, other: Ioas, iova: int, length: int, *, dst_iova: int | None = None, access: str = "rw"
+    ) -> Mapping:
+        """Map what is mapped here in another IOAS of the same context (or here again), without pinning it twice.
+
+        The range may be a part of a mapping or span several, but not a hole. The memory stays alive for the copy too.
+        """
+        self.check_open()
+        if not isinstance(other, Ioas):
+            raise TypeError(f"other must be an Ioas, not {type(other).__name__}")
+        other.check_open()
+        if other.context is not self.context:
+            raise ValueError(f"{other!r} belongs to another context; a copy stays within one")
+        start, size = channel.as_u64(iova, "iova"), channel.as_u64(length, "length")
+        flags, place = int(access_flags(access)), 0
+        if dst_iova is not None:
+            place, flags = channel.as_u64(dst_iova, "dst_iova"), flags | uapi.MapFlag.FIXED_IOVA
+        owners = _mapping.holders(self, start, min(start + max(size, 1) - 1, LAST))
+        what = f"cannot copy {size:#x} bytes at IOVA {start:#x} of {self._what()} to IOAS {other.id}"
+        where = check(self.context._h.ioas_copy(flags, other.id, self.id, size, place, start), "copy", what)
+        source = self.context._h.mapping(other.id, where, where)
+        address = source[2] if isinstance(source, tuple) else 0
+        return _mapping.adopt(other, where, size, address, flags, owners, origin())
+
+    def iova_ranges(self) -> list[tuple[int, int]]:
+        """Closed ranges of IOVAs that are not reserved (mappings do not matter)."""
+        return self._ranges()[0]
+
+    @property
+    def alignment(self) -> int:
+        """What IOVAs, lengths and addresses must be multiples of."""
+        return self._ranges()[1]
+
+    def _ranges(self) -> tuple[list[tuple[int, int]], int]:
+        self.check_open()
+        return check(self.context._h.ioas_ranges(self.id), "ranges", f"no ranges of {self._what()}")
+
+    def allow(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Confine automatic IOVAs to closed ranges (start, last), and keep devices away that would reserve them.
+
+        An empty list allows everything. Fixed IOVAs are not confined.
+        """
+        self.check_open()
+        pairs = [(channel.as_u64(start, "start"), channel.as_u64(last, "last")) for start, last in ranges]
+        check(self.context._h.ioas_allow(self.id, pairs), "allow", f"cannot allow {pairs} in {self._what()}")
+
+    @property
+    def huge_pages(self) -> bool:
+        """Whether page tables may use large pages. Cannot be turned off while mapped and attached."""
+        self.check_open()
+        value = self.context._h.option(uapi.Option.HUGE_PAGES, uapi.OptionOp.GET, self.id, 0)
+        return bool(check(value, "huge_pages", f"cannot read huge_pages of {self._what()}"))
+
+    @huge_pages.setter
+    def huge_pages(self, on: bool) -> None:
+        self.check_open()
+        value = self.context._h.option(uapi.Option.HUGE_PAGES, uapi.OptionOp.SET, self.id, int(bool(on)))
+        check(value, "huge_pages", f"cannot set huge_pages of {self._what()} to {bool(on)}")
+
+    # -- what is there ------------------------------------------------------------------------------------------------
+
+    def mappings(self) -> Iterator[MappingInfo]:
+        """List the mappings, ascending; what changes meanwhile may or may not be seen."""
+        start = 0
+        while start <= LAST:
+            self.check_open()
+            found = self.context._h.mapping(self.id, start, LAST)
+            if isinstance(found, int):
+                return
+            iova, last, address, flags = found
+            yield MappingInfo(iova, last, address, _ACCESS.get(flags & 6, ""))
+            start = last + 1
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Whose DMA ends up here."""
+        self.check_open()
+        return endpoints_of(check(self.context._h.endpoints(0, self.id), "endpoints", f"no endpoints of {self._what()}"))
+
+    @property
+    def hwpts(self) -> tuple[Hwpt, ...]:
+        """The page tables that it feeds."""
+        self.check_open()
+        return tuple(h for h in self.context.hwpts if h.ioas is self)
+
+    def stats(self) -> IoasStats:
+        """Counters of this moment."""
+        self.check_open()
+        return IoasStats(**check(self.context._h.ioas_stats(self.id), "stats", f"no stats of {self._what()}"))
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was destroyed, or its context closed."""
+        return self.gone_because is not None or self.context.closed
+
+    def close(self) -> None:
+        """Destroy it with all its mappings. Again is fine.
+
+        Raises
+        ------
+        Busy
+            A device is attached, or a page table was made from it.
+        """
+        if self.closed or self.context._h.forked:
+            return
+        err = self.context._h.destroy(self.id)
+        if err < 0:
+            raise failed(err, "destroy", f"cannot destroy {self._what()}", holders=self._holders())
+        self.context._lost(self.id)
+
+    def _holders(self) -> str:
+        names = [f"HWPT {h.id}" for h in self.hwpts] + [f"device {e.dev_id}" for e in self.endpoints]
+        return f" by {', '.join(names)}" if names else ""
+
+    def _end(self, why: str) -> None:
+        self._finish(f"{self._what()} {why}")
+        _mapping.sweep(self, 0, LAST)
+
+    def __enter__(self) -> Self:
+        self.check_open()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self.context._h.forked:
+            return f"<Ioas {self.id} of the parent process>"
+        if self.closed:
+            return f"<Ioas {self.id}, closed>"
+        found = self.context._h.ioas_stats(self.id)
+        if isinstance(found, int):
+            return f"<Ioas {self.id}, destroyed>"
+        return (
+            f"<Ioas {self.id}: {found['mappings']} mappings, {found['bytes_mapped']:#x} bytes, "
+            f"{found['hwpts']} page tables, {found['endpoints']} endpoints>"
+        )

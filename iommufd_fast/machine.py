@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machines: the hardware that contexts are opened on. IOMMUs, groups and devices, all in software."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from iommufd_fast._core import channel
+from iommufd_fast.errors import check
+
+if TYPE_CHECKING:
+    from iommufd_fast.context import Iommufd
+
+_PRESET_NAMES = {number: name for name, number in channel.PRESETS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class MachineDevice:
+    """A device as the machine knew it at one moment.
+
+    Attributes
+    ----------
+    index, group : int
+        Its number and its group's.
+    preset, name : str
+        "intel" or "amd", and for example "intel-soft-0".
+    open : bool
+        Whether some context has it open.
+    bound : bool
+        Whether a context owns its group's DMA.
+    """
+
+    index: int
+    group: int
+    preset: str
+    name: str
+    open: bool
+    bound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SoftDevice:
+    """What to bind: a free software device of a preset, plugged when there is none, or exactly one by index."""
+
+    preset: str = "intel"
+    machine: Machine | None = None
+    index: int | None = None
+
+    def __post_init__(self) -> None:
+        _choice("preset", self.preset, channel.PRESETS)
+        if self.index is not None:
+            channel.as_u64(self.index, "index", 0xFFFFFFFE)
+
+
+@dataclass(frozen=True, slots=True)
+class IotlbStats:
+    """Counters of all IOTLBs of a machine. `dropped`: invalidations that were ignored because a test asked for it."""
+
+    hits: int
+    misses: int
+    evictions: int
+    invalidations: int
+    dropped: int
+    entries: int
+    live: int
+
+
+def _choice(name: str, value: object, allowed: dict[str, int]) -> int:
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+    return allowed[value]
+
+
+class Machine:
+    """What contexts are opened on.
+
+    Parameters
+    ----------
+    preset : {"intel", "amd"}
+        Page-table format, aperture and reserved regions of its devices.
+    groups : iterable of int
+        How many devices each isolation group has. ``()``: none yet, see `plug`.
+    policy : {"trust", "probe"}
+        Whether memory is taken on trust when mapped, or checked to be there.
+    addresses : {"va", "synthetic"}
+        What page tables hold: addresses of this process, or made-up ones by which two mappings of one page translate alike.
+    accounting : {"none", "user", "process", "kernel"}
+        Who pays for pinned memory.
+
+    Notes
+    -----
+    Safe to use from several threads. Closing only drops this handle; open contexts keep the machine alive.
+    """
+
+    def __init__(
+        self,
+        preset: str = "intel",
+        *,
+        groups: Iterable[int] = (1,),
+        policy: str = "trust",
+        addresses: str = "va",
+        accounting: str = "none",
+    ) -> None:
+        self.preset = preset
+        counts = [channel.as_u64(n, f"groups[{i}]", 0xFFFFFFFF) for i, n in enumerate(groups)]
+        if 0 in counts:
+            raise ValueError(f"groups[{counts.index(0)}] must be at least 1, not 0")
+        numbers = (
+            _choice("policy", policy, channel.POLICIES),
+            _choice("addresses", addresses, channel.ADDRESSES),
+            _choice("accounting", accounting, channel.ACCOUNTING),
+        )
+        name = f"machine {preset!r} at {id(self):#x}"
+        made = channel.create_machine(_choice("preset", preset, channel.PRESETS), counts, *numbers, name, policy)
+        self._core: channel.MachineHandle = check(made, "machine", f"cannot create {name}")
+        self._plugging = threading.Lock()
+
+    @property
+    def devices(self) -> tuple[MachineDevice, ...]:
+        """All devices, by index."""
+        return tuple(self._device(i) for i in range(self._core.device_count()))
+
+    @property
+    def groups(self) -> tuple[tuple[MachineDevice, ...], ...]:
+        """The devices of each group."""
+        devices = self.devices
+        return tuple(tuple(d for d in devices if d.group == g) for g in range(self._core.group_count()))
+
+    def _device(self, index: int) -> MachineDevice:
+        found = check(self._core.device(index), "bind", f"cannot find device {index} of {self._core.name}")
+        number, group, preset, name, is_open, bound = found
+        return MachineDevice(number, group, _PRESET_NAMES[preset], name, is_open, bound)
+
+    def plug(self, preset: str | None = None, group: int | None = None) -> MachineDevice:
+        """Add a device: of the machine's preset and in a group of its own, unless told otherwise."""
+        name = preset or self.preset
+        what = f"cannot plug a device {name!r} into group {group} of {self._core.name}"
+        return self._device(check(self._core.plug(_choice("preset", name, channel.PRESETS), group), "plug", what))
+
+    def open(self) -> Iommufd:
+        """Open a context on this machine."""
+        from iommufd_fast.context import Iommufd
+
+        return Iommufd._open(self)
+
+    @property
+    def iotlb(self) -> IotlbStats:
+        """Counters of the IOTLBs."""
+        return IotlbStats(*check(self._core.iotlb(), "machine", f"no IOTLB counters of {self._core.name}"))
+
+    def drop_invalidations(self, drop: bool) -> None:
+        """Break the IOMMU, for tests: while set, unmapping does not invalidate what the IOTLB remembers.
+
+        A device may then reach memory after it was unmapped. Only the soft devices of this machine are concerned.
+        """
+        self._core.drop_invalidations(bool(drop))
+
+    def pins(self, address: int) -> int:
+        """How often the page behind an address of this process is pinned (machines with addresses="synthetic")."""
+        return check(self._core.pins(address), "pins", f"cannot count pins at address {address:#x}")
+
+    def is_valid(self) -> bool:
+        """Re-derive the whole engine's state and compare, for tests. No other thread may call meanwhile."""
+        return self._core.is_valid()
+
+    @property
+    def closed(self) -> bool:
+        """Whether this handle was closed."""
+        return self._core.closed
+
+    def close(self) -> None:
+        """Drop this handle. Again is fine; contexts stay open."""
+        self._core.close()
+
+    def __enter__(self) -> Machine:
+        self._core.device_count()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self.closed or self._core.forked:
+            return f"<Machine {self.preset!r}, {'closed' if self.closed else 'of the parent process'}>"
+        return f"<Machine {self.preset!r}: {self._core.device_count()} devices in {self._core.group_count()} groups>"
+
+
+_default: Machine | None = None
+_default_lock = threading.Lock()
+
+
+def default_machine() -> Machine:
+    """Return the process's default machine, made when first asked for: "intel", without devices until some are bound.
+
+    A forked child gets one of its own.
+    """
+    global _default
+    with _default_lock:
+        if _default is None or _default.closed:
+            _default = Machine("intel", groups=())
+        return _default
+
+
+def _forget_default() -> None:
+    """In a forked child: the parent's machine is not ours, and some thread may have held the lock."""
+    global _default, _default_lock
+    _default, _default_lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_default)
