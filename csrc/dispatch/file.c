@@ -3,21 +3,134 @@
 
 #include <errno.h>
 
-int iof_file_open_context(struct iof_machine *m, struct iof_file *f)
-{
-	int rc;
+#include "util/event.h"
 
-	*f = (struct iof_file){ .machine = m };
-	rc = iof_context_create(m, &f->ctx);
-	if (rc)
-		return rc;
-	rc = iof_machine_add_file(m, f, &f->number);
-	if (rc) {
-		iof_context_unref(f->ctx);
-		return rc;
+/* ---- numbers ---- */
+
+static struct iof_file **bucket(struct iof_machine *m, int number)
+{
+	return &m->files[(unsigned)number % IOF_FILE_BUCKETS];
+}
+
+static void link_in(struct iof_file *f)
+{
+	struct iof_file **at = bucket(f->machine, f->number);
+
+	f->next = *at;
+	*at = f;
+}
+
+static void link_out(struct iof_file *f)
+{
+	struct iof_file **at = bucket(f->machine, f->number);
+
+	while (*at != f)
+		at = &(*at)->next;
+	*at = f->next;
+}
+
+static struct iof_file *at_number(struct iof_machine *m, int number)
+{
+	struct iof_file *f = *bucket(m, number);
+
+	while (f && f->number != number)
+		f = f->next;
+	return f;
+}
+
+struct iof_file *iof_file_find(struct iof_machine *m, int number)
+{
+	struct iof_file *f;
+
+	iof_lock_take(&m->lock);
+	f = at_number(m, number);
+	iof_lock_drop(&m->lock);
+	return f;
+}
+
+void iof_file_renumber(struct iof_file *f, int number)
+{
+	iof_lock_take(&f->machine->lock);
+	link_out(f);
+	f->number = number;
+	link_in(f);
+	iof_lock_drop(&f->machine->lock);
+	if (f->ops->renumber)
+		f->ops->renumber(f, number);
+}
+
+/* ---- life ---- */
+
+int iof_file_make(struct iof_machine *m, struct iof_context *ctx, const struct iof_file_ops *ops, struct iof_file **out)
+{
+	struct iof_alloc *a = m->memory.alloc;
+	struct iof_file *f = iof_mem_zget(a, sizeof(*f), IOF_CACHELINE);
+	int number = f && !iof_alloc_may_fail(a) ? iof_event_open() : -ENOMEM;
+
+	if (number < 0) {
+		iof_mem_put(a, f, sizeof(*f));
+		return number;
 	}
 	iof_machine_ref(m);
+	if (ctx)
+		iof_context_ref(ctx);
+	f->machine = m;
+	f->ctx = ctx;
+	f->ops = ops;
+	f->number = number;
+	iof_lock_init(&f->lock, a->shared);
+	*out = f;
 	return 0;
+}
+
+void iof_file_install(struct iof_file *f)
+{
+	iof_lock_take(&f->machine->lock);
+	link_in(f);
+	iof_lock_drop(&f->machine->lock);
+}
+
+/* The context may be the last of its machine's users but us, and the file's memory is the machine's: so the machine goes last. */
+void iof_file_abort(struct iof_file *f)
+{
+	struct iof_machine *m = f->machine;
+
+	iof_event_close(f->number);
+	if (f->ctx)
+		iof_context_unref(f->ctx);
+	iof_mem_put(m->memory.alloc, f, sizeof(*f));
+	iof_machine_unref(m);
+}
+
+void iof_file_close(struct iof_file *f)
+{
+	iof_lock_take(&f->machine->lock);
+	link_out(f);
+	iof_lock_drop(&f->machine->lock);
+	if (f->ops->renumber)
+		f->ops->renumber(f, -1);
+	if (f->ops->release)
+		f->ops->release(f);
+	iof_file_abort(f);
+}
+
+/* ---- contexts and devices ---- */
+
+/* A context lives on while devices and other files hold it (R1.1.5). */
+static const struct iof_file_ops context_ops = { .kind = IOF_FILE_CONTEXT };
+
+int iof_file_open_context(struct iof_machine *m, struct iof_file **out)
+{
+	struct iof_context *ctx;
+	int rc = iof_context_create(m, &ctx);
+
+	if (rc)
+		return rc;
+	rc = iof_file_make(m, ctx, &context_ops, out);
+	iof_context_unref(ctx);
+	if (!rc)
+		iof_file_install(*out);
+	return rc;
 }
 
 static void count_open(struct iof_file *f, int by)
@@ -27,42 +140,36 @@ static void count_open(struct iof_file *f, int by)
 	iof_lock_drop(&f->machine->lock);
 }
 
-int iof_file_open_device(struct iof_machine *m, uint32_t index, struct iof_file *f)
+/* A device goes detached, unbound, closed. */
+static void release_device(struct iof_file *f)
 {
-	int rc;
-
-	*f = (struct iof_file){ .machine = m, .mdev = iof_machine_mdev(m, index) };
-	if (!f->mdev)
-		return -ENODEV;
-	iof_lock_init(&f->lock, m->memory.alloc->shared);
-	rc = iof_machine_add_file(m, f, &f->number);
-	if (rc)
-		return rc;
-	count_open(f, 1);
-	iof_machine_ref(m);
-	return 0;
-}
-
-/* A device goes detached, unbound, closed; a context lives on while devices hold it (R1.1.5). */
-void iof_file_close(struct iof_file *f)
-{
-	iof_machine_drop_file(f->machine, f->number);
 	if (f->dev)
 		iof_device_unbind(f->dev);
-	if (f->mdev)
-		count_open(f, -1);
-	if (f->ctx)
-		iof_context_unref(f->ctx);
-	iof_machine_unref(f->machine);
+	count_open(f, -1);
+}
+
+static const struct iof_file_ops device_ops = { .kind = IOF_FILE_DEVICE, .release = release_device };
+
+int iof_file_open_device(struct iof_machine *m, uint32_t index, struct iof_file **out)
+{
+	struct iof_mdev *mdev = iof_machine_mdev(m, index);
+	int rc = mdev ? iof_file_make(m, NULL, &device_ops, out) : -ENODEV;
+
+	if (rc)
+		return rc;
+	(*out)->mdev = mdev;
+	count_open(*out, 1);
+	iof_file_install(*out);
+	return 0;
 }
 
 static int context_at(struct iof_machine *m, int number, struct iof_context **out)
 {
-	struct iof_file *f = (uint32_t)number < m->files.n ? m->files.at[number] : NULL;
+	struct iof_file *f = at_number(m, number);
 
 	if (!f)
 		return -EBADF;
-	if (!f->ctx)
+	if (f->ops->kind != IOF_FILE_CONTEXT)
 		return -EBADFD;
 	iof_context_ref(f->ctx);
 	*out = f->ctx;

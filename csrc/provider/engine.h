@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The engine as a provider: handles over dispatch's files, in this process. */
+/* The engine as a provider: its handles are dispatch's files, in this process. */
 #ifndef IOF_PROVIDER_ENGINE_H
 #define IOF_PROVIDER_ENGINE_H
 
 #include "dispatch/file.h"
 #include "provider/provider.h"
 
-struct iof_engine {
+/* One piece of memory: the file's first word is the handle. So a file's handle is there as soon as the file is, and is always the same. */
+union iof_engine {
 	struct iof_handle handle;
 	struct iof_file file;
 };
 
-static inline struct iof_engine *iofi_engine(const struct iof_handle *h)
+_Static_assert(sizeof(struct iof_handle) == sizeof(((struct iof_file *)0)->door) && !offsetof(struct iof_file, door),
+	       "the door is the handle");
+
+static inline union iof_engine *iofi_engine(const struct iof_handle *h)
 {
-	return (struct iof_engine *)h;
+	return (union iof_engine *)h;
 }
 
 /* batch.c */
