@@ -107,6 +107,8 @@ static int take_out(struct iof_context *ctx, uint32_t id, struct iof_object **ou
 		return -ENOENT;
 	iof_object_put(o);
 	rc = iof_object_remove(&ctx->objects, o);
+	if (!rc)
+		atomic_compare_exchange_strong(&ctx->compat_ioas, &id, 0); /* R1.5.3 */
 	*out = o;
 	return rc;
 }
@@ -121,6 +123,8 @@ int iof_context_destroy(struct iof_context *ctx, uint32_t id)
 	iof_lock_take(&ctx->control);
 	rc = take_out(ctx, id, &o);
 	foreign = !rc && o->type == IOF_OBJECT_FOREIGN;
+	if (!rc && o->type == IOF_OBJECT_IOAS && atomic_load(&ctx->compat_ioas) == id)
+		atomic_store(&ctx->compat_ioas, 0);
 	if (!rc && !foreign)
 		dispose(o);
 	iof_lock_drop(&ctx->control);

@@ -22,6 +22,7 @@ struct iof_context {
 	struct iof_objects objects;
 	struct iof_exposed *exposed; /* control lock: what mmap on the file can reach (viommu.h), ascending offsets */
 	_Atomic bool mm_mode; /* OPTION RLIMIT_MODE (2.8) */
+	_Atomic uint32_t compat_ioas; /* what the VFIO container's commands mean (VFIO_IOAS, 2.9); 0: none. No reference */
 };
 
 int iof_context_create(struct iof_machine *m, struct iof_context **out); /* 0, -ENOMEM */

@@ -50,6 +50,7 @@ struct iof_device_caps {
 	bool pasids; /* has PASID operations at all (else -EOPNOTSUPP) */
 	bool dirty_tracking;
 	bool no_ats;
+	bool user_pasids; /* a guest's PASID table may be behind its nested HWPT: faults of unknown PASIDs are its (R8.1.6) */
 	bool weak; /* bound, it does not keep its context open: a FOREIGN object of the context unbinds it (mock devices) */
 	const struct iof_range *reserved; /* regions reserved in the IOAS of its requester id; must outlive the machine */
 	uint32_t n_reserved;

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * iommufd_fast for embedders: bring your own devices, page-table choices, DMA, accesses, faults and events. The public C API, second part.
+ *
+ * A *driver* (ioas/driver.h) says what an IOMMU can do; devices are plugged behind it; a context binds and attaches them like any other. What a device does is the embedder's: it
+ * translates and moves data through iof_translate(), iof_dma() or an access, and raises faults and events here.
+ *
+ * Errors, threads and ownership as in iommufd_fast.h.
+ */
+#ifndef IOMMUFD_FAST_EMBED_H
+#define IOMMUFD_FAST_EMBED_H
+
+#include "ioas/driver.h"
+#include "iommufd_fast.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct iof_iommu;
+struct iof_foreign;
+
+/* ---- IOMMUs and devices ---- */
+
+/* Adds an IOMMU with a driver; both `driver` and `drv` must outlive the machine. -ENOMEM. */
+int iof_machine_add_driver(struct iof_machine *m, const struct iof_driver *driver, void *drv, struct iof_iommu **out);
+/* Plugs a device behind it, into `group` or a new one (UINT32_MAX). -EINVAL, -ENODEV, -ENOMEM. */
+int iof_machine_plug_device(struct iof_machine *m, struct iof_iommu *iommu, uint32_t group, const struct iof_device_caps *caps,
+			    uint32_t *index);
+/* Takes it out: -ENODEV, -EBUSY while a handle is open on it. Its index is free again. */
+int iof_machine_unplug(struct iof_machine *m, uint32_t index);
+
+enum iof_attach_mode {
+	IOF_ATTACH_MODE_NEW = 0, /* -EBUSY when attached */
+	IOF_ATTACH_MODE_REPLACE = 1, /* -EINVAL when not attached */
+	IOF_ATTACH_MODE_EITHER = 2,
+};
+/* The kernel-side forms of ATTACH and DETACH, on an open and bound device. pasid 0: the requester id. -EINVAL not bound. */
+int iof_attach(struct iof_handle *dev, uint32_t pasid, enum iof_attach_mode mode, uint32_t *pt_id);
+int iof_detach(struct iof_handle *dev, uint32_t pasid);
+uint32_t iof_device_id(struct iof_handle *dev); /* the DEVICE id; 0: not bound */
+/* The HWPT a (device, pasid) is attached to: its id, or 0. */
+uint32_t iof_attached_hwpt(struct iof_handle *dev, uint32_t pasid);
+
+/* ---- ids of your own ---- */
+
+/* Takes the context's lowest free id for an object of yours; `end` is called once, without locks, by DESTROY or with the context. */
+int iof_foreign_new(struct iof_handle *ctx, void (*end)(void *data), void *data, struct iof_foreign **out, uint32_t *id);
+void iof_foreign_show(struct iof_foreign *f); /* from now on DESTROY finds it */
+void iof_foreign_drop(struct iof_foreign *f); /* instead of show: gives the id back, `end` is not called */
+void *iof_foreign_data(struct iof_handle *ctx, uint32_t id, void (*end)(void *data)); /* NULL: not such an object */
+
+/* ---- looking at objects: fn runs under the context's lock and may call what ioas/driver.h lets a driver call ---- */
+
+/* -ENOENT; -EINVAL an object of another type; else what fn returns. */
+int iof_with_hwpt(struct iof_handle *ctx, uint32_t id, int (*fn)(void *arg, struct iof_hwpt *hwpt), void *arg);
+int iof_with_device(struct iof_handle *ctx, uint32_t id, int (*fn)(void *arg, struct iof_mdev *dev), void *arg);
+const struct iof_driver *iof_hwpt_driver(const struct iof_hwpt *hwpt);
+const struct iof_driver *iof_mdev_driver(const struct iof_mdev *dev);
+/* A device wrote there: 0, -ENOENT, -EINVAL (tracking is off). For paging ones. */
+int iof_hwpt_set_dirty(struct iof_hwpt *hwpt, uint64_t iova);
+
+/* The device address of the page behind an address of this process (synthetic machines): 0, -EFAULT, -EOPNOTSUPP. */
+int iof_machine_identify(struct iof_machine *m, uint64_t va, uint64_t *address);
+
+/* ---- faults and events ---- */
+
+struct iof_page_request {
+	uint32_t pasid; /* with pasid_valid */
+	bool pasid_valid, last;
+	uint32_t group; /* of requests that are answered together */
+	uint32_t perm; /* 1 read, 2 write, 4 exec, 8 privileged */
+	uint64_t addr;
+	void (*answer)(void *data, uint32_t pasid, uint32_t group, uint32_t code); /* may be NULL */
+	void *data;
+};
+/* A device asks for a page (R8.1.6). 0: queued; -EINVAL nobody handles its faults, and the answer is "invalid"; -ENOENT no such DEVICE id; -ENOMEM. */
+int iof_report_page_request(struct iof_handle *ctx, uint32_t dev_id, const struct iof_page_request *rq);
+
+/* An event for a guest, in `v`'s queue of that type: 0, -EOPNOTSUPP no such queue. Any thread. */
+int iof_report_event(struct iof_viommu *v, uint32_t type, const void *data, size_t n);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
