@@ -123,8 +123,6 @@ int iof_context_destroy(struct iof_context *ctx, uint32_t id)
 	iof_lock_take(&ctx->control);
 	rc = take_out(ctx, id, &o);
 	foreign = !rc && o->type == IOF_OBJECT_FOREIGN;
-	if (!rc && o->type == IOF_OBJECT_IOAS && atomic_load(&ctx->compat_ioas) == id)
-		atomic_store(&ctx->compat_ioas, 0);
 	if (!rc && !foreign)
 		dispose(o);
 	iof_lock_drop(&ctx->control);
