@@ -55,6 +55,9 @@ int iofi_copy_extensible(void *to, uint64_t from, uint32_t user_size, uint32_t k
 /* Reads the handlers' shared flags: IOF_MAP_* to protection bits. */
 unsigned iofi_prot_of(uint32_t map_flags);
 
+/* The VFIO container's commands (behaviour.md 2.22); nothing is read from `arg` of an unknown one. */
+int iofi_container_ioctl(struct iof_context *ctx, unsigned long cmd, uint64_t arg);
+
 /* handlers */
 int iofi_ioas_alloc(struct iof_call *call, void *cmd);
 int iofi_ioas_allow_iovas(struct iof_call *call, void *cmd);
@@ -63,6 +66,7 @@ int iofi_ioas_map(struct iof_call *call, void *cmd);
 int iofi_ioas_copy(struct iof_call *call, void *cmd);
 int iofi_ioas_unmap(struct iof_call *call, void *cmd);
 int iofi_destroy(struct iof_call *call, void *cmd);
+int iofi_vfio_ioas(struct iof_call *call, void *cmd);
 int iofi_option(struct iof_call *call, void *cmd);
 int iofi_hwpt_alloc(struct iof_call *call, void *cmd);
 int iofi_set_dirty_tracking(struct iof_call *call, void *cmd);
@@ -72,5 +76,7 @@ int iofi_get_hw_info(struct iof_call *call, void *cmd);
 int iofi_viommu_alloc(struct iof_call *call, void *cmd);
 int iofi_vdevice_alloc(struct iof_call *call, void *cmd);
 int iofi_hw_queue_alloc(struct iof_call *call, void *cmd);
+int iofi_fault_queue_alloc(struct iof_call *call, void *cmd);
+int iofi_veventq_alloc(struct iof_call *call, void *cmd);
 
 #endif

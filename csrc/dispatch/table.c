@@ -22,7 +22,10 @@ static const struct iof_command commands[LAST_NR - FIRST_NR + 1] = {
 	COMMAND(IOAS_MAP, iof_cmd_ioas_map, iova, .quick = true, .handler = iofi_ioas_map),
 	COMMAND(IOAS_UNMAP, iof_cmd_ioas_unmap, length, .quick = true, .handler = iofi_ioas_unmap),
 	COMMAND(OPTION, iof_cmd_option, val64, .handler = iofi_option),
+	COMMAND(VFIO_IOAS, iof_cmd_vfio_ioas, reserved, .handler = iofi_vfio_ioas),
 	COMMAND(HWPT_ALLOC, iof_cmd_hwpt_alloc, reserved, .handler = iofi_hwpt_alloc),
+	COMMAND(FAULT_QUEUE_ALLOC, iof_cmd_fault_queue_alloc, out_fault_fd, .handler = iofi_fault_queue_alloc),
+	COMMAND(VEVENTQ_ALLOC, iof_cmd_veventq_alloc, out_veventq_fd, .handler = iofi_veventq_alloc),
 	COMMAND(GET_HW_INFO, iof_cmd_get_hw_info, reserved, .handler = iofi_get_hw_info),
 	COMMAND(HWPT_SET_DIRTY_TRACKING, iof_cmd_set_dirty_tracking, reserved, .handler = iofi_set_dirty_tracking),
 	COMMAND(HWPT_GET_DIRTY_BITMAP, iof_cmd_get_dirty_bitmap, data, .handler = iofi_get_dirty_bitmap),
@@ -92,7 +95,7 @@ int iof_dispatch_context(struct iof_context *ctx, unsigned long cmd, uint64_t ar
 	int rc;
 
 	if (nr < FIRST_NR || nr > LAST_NR)
-		return -ENOTTY; /* the VFIO container's commands: none is built */
+		return nowait ? -EAGAIN : iofi_container_ioctl(ctx, cmd, arg);
 	rc = iof_copy_in(&call.user_size, arg, sizeof(call.user_size));
 	if (iof_unlikely(rc))
 		return rc;

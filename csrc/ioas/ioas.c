@@ -26,6 +26,7 @@ int iof_ioas_create(struct iof_context *ctx, struct iof_ioas **out)
 	ioas->memory = m;
 	ioas->alignment = 1;
 	iof_rwlock_init(&ioas->domains_lock, m->alloc->shared);
+	iof_rwlock_init(&ioas->use_lock, m->alloc->shared);
 	*out = ioas;
 	return 0;
 no_space:
@@ -37,7 +38,7 @@ no_id:
 	return rc;
 }
 
-/* Nobody else has it: no page table (each is a user), no running call. So the unmap meets nothing busy. */
+/* Nobody else has it: no page table and no access (each is a user), no running call. So the unmap meets nothing busy. */
 void iof_ioas_dispose(struct iof_ioas *ioas)
 {
 	struct iof_alloc *a = ioas->memory->alloc;
@@ -47,6 +48,7 @@ void iof_ioas_dispose(struct iof_ioas *ioas)
 	iof_space_destroy(ioas->space);
 	iof_records_orphan(ioas->records);
 	iof_mem_put(a, ioas->domains, ioas->room * sizeof(struct iof_hwpt *));
+	iof_mem_put(a, ioas->accesses, ioas->access_room * sizeof(*ioas->accesses));
 	iof_mem_put(a, ioas, sizeof(*ioas));
 }
 
@@ -75,7 +77,7 @@ size_t iof_ioas_ranges(struct iof_ioas *ioas, struct iof_range *out, size_t n, u
 
 uint64_t iofi_ioas_alignment(const struct iof_ioas *ioas)
 {
-	uint64_t alignment = ioas->small_pages ? IOF_PAGE_SIZE : 1, smallest;
+	uint64_t alignment = ioas->small_pages || ioas->n_pinning ? IOF_PAGE_SIZE : 1, smallest;
 
 	for (uint32_t i = 0; i < ioas->n_domains; i++) {
 		smallest = UINT64_C(1) << iof_ctz(iof_pt_page_sizes(ioas->domains[i]->pt));

@@ -36,6 +36,10 @@ struct iof_ioas {
 	uint32_t n_domains, room;
 	bool small_pages; /* large pages are off: one page-table call per PAGE */
 	struct iof_hwpt *first_hwpt, *last_hwpt; /* control lock: in order of creation */
+	struct iof_access **accesses; /* by registration id, NULL: free. Changed under both, like what follows */
+	uint32_t access_room, n_accesses, n_pinning; /* n_pinning: of those that pin and so ask for PAGE alignment */
+	uint64_t pieces; /* IOVA lock: the sum of the areas' accesses */
+	struct iof_rwlock use_lock; /* between the two locks: read by accesses at work, see access.h */
 	_Alignas(IOF_CACHELINE) struct iof_rwlock domains_lock;
 };
 
@@ -77,8 +81,17 @@ int iof_ioas_collect(struct iof_ioas *src, uint64_t iova, uint64_t length, struc
 int iof_ioas_map_slices(struct iof_ioas *dst, struct iof_slices *s, struct iof_copy_request *rq); /* takes what it uses */
 void iof_slices_fini(struct iof_ioas *any, struct iof_slices *s); /* drops what was not used */
 
-/* Removes the areas inside r (R3.7): 0, -EBUSY, -ENOENT (one sticks out). *bytes counts what went, on errors too. */
+/*
+ * Removes the areas inside r (R3.7): 0, -EBUSY in transition or locked, -ENOENT one sticks out, -EDEADLOCK an access does not let go. *bytes counts
+ * what went, on errors too. Accesses are told about areas they have pinned: the caller holds no lock.
+ */
 int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint64_t *bytes);
+
+/*
+ * Cuts the area at each of these IOVAs behind that byte, in order (R3.10); no area there, or its first or last byte: nothing to do. -EBUSY in transition or
+ * going; -EINVAL misaligned, pinned by an access, or shown with large pages; -ENOMEM. Earlier cuts stay.
+ */
+int iof_ioas_cut(struct iof_ioas *ioas, const uint64_t *at, size_t n);
 
 /* ALLOW_IOVAS and IOVA_RANGES. */
 int iof_ioas_allow(struct iof_ioas *ioas, const struct iof_range *ranges, size_t n);
@@ -90,7 +103,7 @@ int iof_ioas_set_large_pages(struct iof_ioas *ioas, bool on);
 /* Would every area still do with this alignment? Under the IOVA lock. 0, -EADDRINUSE (R3.4.2). */
 int iofi_ioas_check_alignment(struct iof_ioas *ioas, uint64_t alignment);
 
-/* The alignment that follows from domains and switch (R3.4.1). */
+/* The alignment that follows from domains, accesses and switch (R3.4.1). */
 uint64_t iofi_ioas_alignment(const struct iof_ioas *ioas);
 
 /* Pages pinned by the containers that were mapped here (a copy's are counted where they were mapped). Under the IOVA lock. */

@@ -25,11 +25,16 @@ enum iof_area_state {
 struct iof_area {
 	struct iof_pages *pages;
 	uint64_t start_byte; /* container byte shown at the area's first IOVA */
-	uint8_t prot; /* IOF_PROT_READ | IOF_PROT_WRITE */
+	uint32_t accesses : 31; /* IOVA lock: pieces that accesses have pinned; while there are any, the area stays (access.h) */
+	uint32_t prevent : 1; /* IOVA lock: an unmap waits for these pieces, no new ones */
+	/* What follows has no bits in common with the two above, so that they may be written under different locks. */
 	_Atomic uint8_t state; /* enum iof_area_state; changed under the IOVA lock, or by the owner of a transition */
 	uint8_t held; /* its slots are held: a page table shows them; owner of a transition, or domains lock for writing */
-	uint8_t bare;
+	uint8_t locks; /* IOVA lock: pieces of internal accesses: unmap is refused */
+	uint8_t prot : 7, bare : 1; /* IOF_PROT_READ | IOF_PROT_WRITE; no container inside. Never changed */
 };
+
+_Static_assert(sizeof(struct iof_area) == 24, "every mapping has one");
 
 struct iof_records;
 

@@ -1,31 +1,62 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 
+#include "ioas/access.h"
 #include "ioas/fill.h"
 #include "ioas/hwpt.h"
 #include "ioas/place.h"
 
-/* May this area go? In transition: -EBUSY; sticking out of the range: -ENOENT (R3.7, in that order). */
+#define PINNED 1
+
+/* May this area go? In transition or locked: -EBUSY; sticking out of the range: -ENOENT (R3.7, in that order). PINNED: not yet. */
 static int claim(const struct iof_index_entry *e, struct iof_range r)
 {
 	struct iof_area *area = iofi_area_of(e);
 
-	if (atomic_load_explicit(&area->state, memory_order_acquire) != IOF_AREA_LIVE)
+	if (atomic_load_explicit(&area->state, memory_order_acquire) != IOF_AREA_LIVE || area->locks)
 		return -EBUSY;
 	if (!iof_range_contains(r, e->range))
 		return -ENOENT;
+	if (iof_unlikely(area->accesses)) {
+		area->prevent = 1;
+		return PINNED;
+	}
 	iofi_area_set(area, IOF_AREA_REMOVING);
 	return 0;
 }
 
-/* The IOVA lock is held on entry and on return, and dropped while page tables are cleared. */
+/* Waits for the accesses that are at work in the IOAS now. Not under the IOVA lock. */
+static void wait_for_uses(struct iof_ioas *ioas)
+{
+	iof_rwlock_write(&ioas->use_lock);
+	iof_rwlock_write_drop(&ioas->use_lock);
+}
+
+/*
+ * Somebody has pinned the area: asks everybody to let go of it (R3.7 step 4). Both locks are dropped meanwhile. No pin is half-way when the question is
+ * put: either its pages are there to be given back, or it was refused.
+ */
+static void ask(struct iof_ioas *ioas, struct iof_range area)
+{
+	iof_lock_drop(&ioas->records->lock);
+	iofi_end(ioas);
+	wait_for_uses(ioas);
+	iofi_access_notify(ioas, area);
+	iofi_begin(ioas, false);
+}
+
+/* The IOVA lock is held on entry and on return, and dropped while page tables are cleared and accesses finish. */
 static void remove_area(struct iof_ioas *ioas, const struct iof_index_entry *e)
 {
 	struct iof_area *area = iofi_area_of(e);
 	struct iof_record *elsewhere;
 
-	if (area->held) {
+	if (area->held || ioas->n_accesses) {
+		bool used = ioas->n_accesses;
+
 		iof_lock_drop(&ioas->records->lock);
+		if (iof_unlikely(used))
+			wait_for_uses(ioas);
 		iofi_area_unfill(ioas, area, e->range);
 		iof_lock_take(&ioas->records->lock);
 	}
@@ -42,10 +73,20 @@ static int unmap_locked(struct iof_ioas *ioas, struct iof_range r, uint64_t *byt
 {
 	struct iof_range from = r;
 	struct iof_index_entry e;
+	unsigned rounds = 0;
 	int rc;
 
 	while (iof_space_first(ioas->space, from, &e)) {
+		if (e.range.start != from.start)
+			rounds = 0;
 		rc = claim(&e, r);
+		if (iof_unlikely(rc == PINNED)) {
+			from.start = e.range.start;
+			ask(ioas, e.range);
+			if (++rounds > IOF_ACCESS_ROUNDS)
+				return -EDEADLOCK;
+			continue;
+		}
 		if (iof_unlikely(rc))
 			return rc;
 		remove_area(ioas, &e);
@@ -55,6 +96,7 @@ static int unmap_locked(struct iof_ioas *ioas, struct iof_range r, uint64_t *byt
 		if (e.range.last == r.last)
 			break;
 		from.start = e.range.last + 1;
+		rounds = 0;
 	}
 	return 0;
 }
@@ -67,10 +109,10 @@ static bool idle(struct iof_ioas *ioas)
 	return true;
 }
 
-/* Short work only: a small range, and nobody in a read section that would have to be waited for. */
+/* Short work only: a small range, nobody in a read section that would have to be waited for, no accesses. */
 static bool quick(struct iof_ioas *ioas, struct iof_range r)
 {
-	return iof_range_span(r) < IOF_NOWAIT_BYTES && idle(ioas);
+	return iof_range_span(r) < IOF_NOWAIT_BYTES && !ioas->n_accesses && idle(ioas);
 }
 
 int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint64_t *bytes)

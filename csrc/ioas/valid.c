@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ioas/valid.h"
 
+#include "ioas/access.h"
 #include "ioas/device.h"
+#include "ioas/fault.h"
+#include "ioas/veventq.h"
 #include "ioas/viommu.h"
 
 /* ---- IOAS ---- */
@@ -74,13 +77,36 @@ static bool hwpts_are_valid(struct iof_ioas *ioas)
 		if (!h->next && ioas->last_hwpt != h)
 			return false;
 	}
-	return n == ioas->n_domains && iof_object_users(&ioas->object) == 1 + n;
+	return n == ioas->n_domains && iof_object_users(&ioas->object) == 1 + n + ioas->n_accesses;
+}
+
+/* The list of accesses agrees with its counts, and what they have pinned with the areas'. */
+static bool accesses_are_valid(struct iof_ioas *ioas)
+{
+	struct iof_range from = IOF_RANGE_ALL;
+	struct iof_index_entry e;
+	uint32_t n = 0, pinning = 0;
+	uint64_t pieces = 0;
+
+	for (uint32_t i = 0; i < ioas->access_room; i++) {
+		n += ioas->accesses[i] != NULL;
+		pinning += ioas->accesses[i] && ioas->accesses[i]->needs_pin;
+	}
+	while (from.start <= from.last && iof_space_first(ioas->space, from, &e)) {
+		pieces += iofi_area_of(&e)->accesses;
+		if (iofi_area_of(&e)->locks > iofi_area_of(&e)->accesses)
+			return false;
+		if (e.range.last == UINT64_MAX)
+			break;
+		from.start = e.range.last + 1;
+	}
+	return n == ioas->n_accesses && pinning == ioas->n_pinning && pieces == ioas->pieces;
 }
 
 static bool ioas_is_valid(struct iof_ioas *ioas)
 {
 	return iof_space_is_valid(ioas->space) && ioas->alignment == iofi_ioas_alignment(ioas) && areas_are_valid(ioas) &&
-	       hwpts_are_valid(ioas);
+	       hwpts_are_valid(ioas) && accesses_are_valid(ioas);
 }
 
 /* ---- devices and groups ---- */
@@ -135,6 +161,8 @@ static uint32_t standing_on(struct iof_context *ctx, const struct iof_object *ba
 			n += (h->viommu ? &h->viommu->object : &h->parent->object) == base;
 		if (o->type == IOF_OBJECT_VIOMMU)
 			n += &v->parent->object == base;
+		if (o->type == IOF_OBJECT_VEVENTQ)
+			n += &((struct iof_veventq *)o)->viommu->object == base;
 		if (o->type == IOF_OBJECT_VDEVICE)
 			n += &((struct iof_vdevice *)o)->viommu->object == base;
 	}
@@ -149,16 +177,38 @@ static bool hwpt_is_valid(struct iof_context *ctx, struct iof_hwpt *hwpt)
 	       (n || !hwpt->automatic);
 }
 
+/* Its file and the page tables it serves are what keeps a fault queue. */
+static bool fault_is_valid(struct iof_context *ctx, struct iof_fault *f)
+{
+	uint32_t n = 1 + (f->bell.fd >= 0);
+	struct iof_object *o;
+
+	for (uint32_t id = 1; (o = iof_object_next(&ctx->objects, id)); id = o->id + 1)
+		n += (o->type == IOF_OBJECT_HWPT || o->type == IOF_OBJECT_NESTED) && ((struct iof_hwpt *)o)->fault == f;
+	return iof_object_users(&f->object) == n && iof_fault_is_valid(f);
+}
+
+static bool veventq_is_valid(struct iof_veventq *q)
+{
+	return iof_object_users(&q->object) == 1u + (q->bell.fd >= 0) && iof_veventq_is_valid(q);
+}
+
 static bool object_is_valid(struct iof_context *ctx, struct iof_object *o)
 {
 	switch (o->type) {
 	case IOF_OBJECT_IOAS:
 		return ioas_is_valid((struct iof_ioas *)o);
+	case IOF_OBJECT_FAULT:
+		return fault_is_valid(ctx, (struct iof_fault *)o);
+	case IOF_OBJECT_VEVENTQ:
+		return veventq_is_valid((struct iof_veventq *)o);
 	case IOF_OBJECT_DEVICE:
 		return device_is_valid((struct iof_device *)o);
 	case IOF_OBJECT_HWPT:
 	case IOF_OBJECT_NESTED:
 		return hwpt_is_valid(ctx, (struct iof_hwpt *)o);
+	case IOF_OBJECT_ACCESS:
+		return iofi_access_is_valid((struct iof_access *)o);
 	default:
 		return iof_object_users(o) >= 1;
 	}

@@ -50,6 +50,7 @@ static const struct iof_provider context_provider = {
 	.hwpt_stats = iofi_engine_hwpt_stats,
 	.ioas_mapping = iofi_engine_mapping,
 	.digest = iofi_engine_digest,
+	.access_open = iofi_engine_access_open,
 };
 
 static const struct iof_provider device_provider = {

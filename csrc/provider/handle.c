@@ -61,6 +61,11 @@ int iof_mmap(struct iof_handle *h, size_t length, int prot, int flags, uint64_t 
 	return ASK(h, mmap, nothing_to_map(prot, flags), h, length, prot, flags, offset, out);
 }
 
+unsigned iof_poll(struct iof_handle *h)
+{
+	return ASK(h, poll, IOFI_POLL_ALWAYS, h);
+}
+
 int iof_poll_fd(struct iof_handle *h)
 {
 	return ASK(h, poll_fd, -EOPNOTSUPP, h);
@@ -105,6 +110,11 @@ int iof_ioas_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uin
 int iof_digest(struct iof_handle *h, uint64_t *out)
 {
 	return ASK(h, digest, -EOPNOTSUPP, h, out);
+}
+
+int iof_access_open(struct iof_handle *h, const struct iof_access_config *cfg, struct iof_access **out)
+{
+	return ASK(h, access_open, -EOPNOTSUPP, h, cfg, out);
 }
 
 int iof_dma(struct iof_handle *h, struct iof_dma *dma)

@@ -8,6 +8,8 @@
 #ifndef IOF_PROVIDER_H
 #define IOF_PROVIDER_H
 
+#include <poll.h>
+
 #include "iommufd_fast.h"
 
 struct iof_provider {
@@ -19,6 +21,7 @@ struct iof_provider {
 	int64_t (*read)(struct iof_handle *h, void *to, size_t n);
 	int64_t (*write)(struct iof_handle *h, const void *from, size_t n);
 	int (*mmap)(struct iof_handle *h, size_t length, int prot, int flags, uint64_t offset, void **out);
+	unsigned (*poll)(struct iof_handle *h);
 	int (*poll_fd)(struct iof_handle *h);
 	int (*fileno)(const struct iof_handle *h);
 	void (*close)(struct iof_handle *h);
@@ -34,8 +37,12 @@ struct iof_provider {
 	int (*ioas_mapping)(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last,
 			    struct iof_mapping_info *out);
 	int (*digest)(struct iof_handle *h, uint64_t *out);
+	int (*access_open)(struct iof_handle *h, const struct iof_access_config *cfg, struct iof_access **out);
 	int (*dma)(struct iof_handle *h, struct iof_dma *dma);
 };
+
+/* What poll(2) says of a file that has no such operation. */
+#define IOFI_POLL_ALWAYS (POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM)
 
 /* Embedded first in every provider's handle. */
 struct iof_handle {
