@@ -1,33 +1,51 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Accounts: a short list of records, one per user or process that ever mapped with accounting on. Records are only
- * added, so a pointer to one stays good for the life of the table; the lock covers the list, the counters are atomic.
+ * Accounts: three short lists, of processes, of users and of accounts (a process in a mode). Counters of a user are
+ * shared by the accounts of all its processes; those of a process are in the process.
  *
  * The limit is read when a charge is made and not before, so that a setrlimit() in between counts. It is the limit of
- * the process that asked for the record last: for a user that is its latest mapper, for a process the process itself.
+ * the account's process, as in the kernel: two processes of one user may have different limits on one counter.
  */
 #define _GNU_SOURCE
 #include "pages/account.h"
 
-#include <errno.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
+#include "pages/account_who.h"
+#include "pages/os.h"
 #include "util/lock.h"
+
+struct counter {
+	_Atomic uint64_t locked; /* pages */
+	_Atomic uint64_t limit; /* pages; UINT64_MAX: ask RLIMIT_MEMLOCK */
+};
+
+struct member {
+	struct member *next;
+	struct iofi_process id;
+	_Atomic int64_t pinned;
+	struct counter own;
+};
+
+struct user {
+	struct user *next;
+	uint32_t uid;
+	struct counter own;
+};
 
 struct iof_account {
 	struct iof_account *next;
 	enum iof_account_mode mode;
-	uint32_t id; /* uid or tgid */
-	_Atomic int32_t owner; /* tgid of the latest mapper */
-	_Atomic uint64_t locked; /* pages */
-	_Atomic uint64_t limit; /* pages; UINT64_MAX: ask RLIMIT_MEMLOCK */
+	struct member *process;
+	struct counter *payer; /* NULL: nobody */
 };
 
 struct iof_accounts {
 	struct iof_alloc *alloc;
 	struct iof_lock lock;
-	struct iof_account *first;
+	struct iof_account *accounts;
+	struct member *processes;
+	struct user *users;
 };
 
 int iof_accounts_create(struct iof_alloc *a, struct iof_accounts **out)
@@ -42,118 +60,221 @@ int iof_accounts_create(struct iof_alloc *a, struct iof_accounts **out)
 	return 0;
 }
 
+#define FREE_LIST(t, list)                                                                                             \
+	while ((t)->list) {                                                                                            \
+		void *gone = (t)->list;                                                                                \
+                                                                                                                       \
+		(t)->list = (t)->list->next;                                                                           \
+		iof_mem_put((t)->alloc, gone, sizeof(*(t)->list));                                                     \
+	}
+
 void iof_accounts_destroy(struct iof_accounts *t)
 {
-	struct iof_account *acct;
-
 	if (!t)
 		return;
-	while ((acct = t->first)) {
-		t->first = acct->next;
-		iof_mem_put(t->alloc, acct, sizeof(*acct));
-	}
+	FREE_LIST(t, accounts);
+	FREE_LIST(t, processes);
+	FREE_LIST(t, users);
 	iof_mem_put(t->alloc, t, sizeof(*t));
 }
 
-static struct iof_account *account_find(struct iof_accounts *t, enum iof_account_mode mode, uint32_t id)
+/* The latest record of a pid is the living process's. */
+static struct member *member_find(struct iof_accounts *t, uint32_t pid)
 {
-	struct iof_account *acct = t->first;
+	struct member *p = t->processes;
 
-	while (acct && (acct->mode != mode || acct->id != id))
+	while (p && p->id.pid != pid)
+		p = p->next;
+	return p;
+}
+
+static struct member *member_get(struct iof_accounts *t)
+{
+	struct member *p = member_find(t, iofi_os_pid());
+
+	if (p)
+		return p;
+	p = iof_mem_zget(t->alloc, sizeof(*p), 16);
+	if (!p)
+		return NULL;
+	iofi_process_self(&p->id);
+	p->own.limit = UINT64_MAX;
+	p->next = t->processes;
+	t->processes = p;
+	return p;
+}
+
+static struct user *user_get(struct iof_accounts *t)
+{
+	uint32_t uid = (uint32_t)getuid();
+	struct user *u = t->users;
+
+	while (u && u->uid != uid)
+		u = u->next;
+	if (u)
+		return u;
+	u = iof_mem_zget(t->alloc, sizeof(*u), 16);
+	if (!u)
+		return NULL;
+	u->uid = uid;
+	u->own.limit = UINT64_MAX;
+	u->next = t->users;
+	t->users = u;
+	return u;
+}
+
+/* NULL in *out for the modes without a payer. */
+static int payer_get(struct iof_accounts *t, enum iof_account_mode mode, struct member *process, struct counter **out)
+{
+	struct user *u;
+
+	*out = mode == IOF_ACCOUNT_PROCESS ? &process->own : NULL;
+	if (mode != IOF_ACCOUNT_USER)
+		return 0;
+	u = user_get(t);
+	*out = u ? &u->own : NULL;
+	return u ? 0 : -ENOMEM;
+}
+
+static struct iof_account *account_get(struct iof_accounts *t, enum iof_account_mode mode)
+{
+	struct member *process = member_get(t);
+	struct iof_account *acct = t->accounts;
+	struct counter *payer;
+
+	if (!process || payer_get(t, mode, process, &payer))
+		return NULL;
+	while (acct && (acct->mode != mode || acct->process != process || acct->payer != payer))
 		acct = acct->next;
+	if (acct)
+		return acct;
+	acct = iof_mem_zget(t->alloc, sizeof(*acct), 16);
+	if (!acct)
+		return NULL;
+	*acct = (struct iof_account){ t->accounts, mode, process, payer };
+	t->accounts = acct;
 	return acct;
 }
 
-static struct iof_account *account_add(struct iof_accounts *t, enum iof_account_mode mode, uint32_t id)
+int iof_account_of_process(struct iof_accounts *t, enum iof_account_mode mode, struct iof_account **out)
 {
-	struct iof_account *acct = iof_mem_zget(t->alloc, sizeof(*acct), 16);
-
-	if (!acct)
-		return NULL;
-	acct->mode = mode;
-	acct->id = id;
-	acct->limit = UINT64_MAX;
-	acct->next = t->first;
-	t->first = acct;
-	return acct;
+	iof_lock_take(&t->lock);
+	*out = account_get(t, mode);
+	iof_lock_drop(&t->lock);
+	return *out ? 0 : -ENOMEM;
 }
 
 int iof_account_of_caller(struct iof_accounts *t, enum iof_account_mode mode, struct iof_account **out)
 {
-	struct iof_account *acct;
-	uint32_t id;
-
 	*out = NULL;
-	if (mode == IOF_ACCOUNT_NONE)
-		return 0;
-	id = mode == IOF_ACCOUNT_USER ? (uint32_t)getuid() : (uint32_t)getpid();
-	iof_lock_take(&t->lock);
-	acct = account_find(t, mode, id);
-	if (!acct)
-		acct = account_add(t, mode, id);
-	if (acct)
-		atomic_store_explicit(&acct->owner, (int32_t)getpid(), memory_order_relaxed);
-	iof_lock_drop(&t->lock);
-	*out = acct;
-	return acct ? 0 : -ENOMEM;
+	return mode == IOF_ACCOUNT_NONE ? 0 : iof_account_of_process(t, mode, out);
 }
 
 /*
- * RLIMIT_MEMLOCK of the owner, in pages. When it is gone: -EINVAL for a process account; a user still exists, so there
- * the calling process stands in for it. The same when the owner may not be asked (prlimit wants equal user ids).
+ * RLIMIT_MEMLOCK of the process, in pages. When it is gone: -EINVAL for a process account; a user still exists, so there
+ * the calling process stands in for it. The same when the process may not be asked (prlimit wants equal user ids).
  */
 static int account_rlimit(const struct iof_account *acct, uint64_t *pages)
 {
-	int saved = errno, rc = 0;
-	struct rlimit r;
+	bool mine = iofi_process_is_self(&acct->process->id);
+	uint64_t limit[2]; /* the kernel's struct rlimit64 */
 
-	if (prlimit((pid_t)atomic_load_explicit(&acct->owner, memory_order_relaxed), RLIMIT_MEMLOCK, NULL, &r)) {
-		if (acct->mode == IOF_ACCOUNT_PROCESS && errno == ESRCH)
-			rc = -EINVAL;
-		else
-			getrlimit(RLIMIT_MEMLOCK, &r);
-	}
-	errno = saved;
-	if (!rc)
-		*pages = r.rlim_cur == RLIM_INFINITY ? UINT64_MAX : r.rlim_cur >> IOF_PAGE_SHIFT;
-	return rc;
+	if (acct->mode == IOF_ACCOUNT_PROCESS && !mine && !iofi_process_lives(&acct->process->id))
+		return -EINVAL;
+	if (iofi_os(SYS_prlimit64, mine ? 0 : (pid_t)acct->process->id.pid, RLIMIT_MEMLOCK, NULL, limit) &&
+	    iofi_os(SYS_prlimit64, 0, RLIMIT_MEMLOCK, NULL, limit))
+		return -EINVAL;
+	*pages = limit[0] == UINT64_MAX ? UINT64_MAX : limit[0] >> IOF_PAGE_SHIFT;
+	return 0;
 }
 
-int iof_account_charge(struct iof_account *acct, uint64_t n)
+static int counter_add(struct counter *c, uint64_t n, uint64_t limit)
 {
-	uint64_t limit, now;
-	int rc;
+	uint64_t now = atomic_load_explicit(&c->locked, memory_order_relaxed);
 
-	if (!acct || !n)
-		return 0;
-	limit = atomic_load_explicit(&acct->limit, memory_order_relaxed);
-	if (limit == UINT64_MAX) {
-		rc = account_rlimit(acct, &limit);
-		if (rc)
-			return rc;
-	}
-	now = atomic_load_explicit(&acct->locked, memory_order_relaxed);
 	do {
 		if (n > limit || now > limit - n)
 			return -ENOMEM;
-	} while (!atomic_compare_exchange_weak_explicit(&acct->locked, &now, now + n, memory_order_relaxed,
+	} while (!atomic_compare_exchange_weak_explicit(&c->locked, &now, now + n, memory_order_relaxed,
 							memory_order_relaxed));
 	return 0;
 }
 
+static int charge_payer(struct iof_account *acct, uint64_t n)
+{
+	uint64_t limit = atomic_load_explicit(&acct->payer->limit, memory_order_relaxed);
+	int rc = limit == UINT64_MAX ? account_rlimit(acct, &limit) : 0;
+
+	return rc ? rc : counter_add(acct->payer, n, limit);
+}
+
+int iof_account_charge(struct iof_account *acct, uint64_t n)
+{
+	int rc;
+
+	if (!acct || !n || acct->mode == IOF_ACCOUNT_UNCOUNTED)
+		return 0;
+	rc = acct->payer ? charge_payer(acct, n) : 0;
+	if (!rc)
+		atomic_fetch_add_explicit(&acct->process->pinned, (int64_t)n, memory_order_relaxed);
+	return rc;
+}
+
 void iof_account_uncharge(struct iof_account *acct, uint64_t n)
 {
-	if (acct)
-		atomic_fetch_sub_explicit(&acct->locked, n, memory_order_relaxed);
+	if (!acct || acct->mode == IOF_ACCOUNT_UNCOUNTED)
+		return;
+	if (acct->payer)
+		atomic_fetch_sub_explicit(&acct->payer->locked, n, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&acct->process->pinned, (int64_t)n, memory_order_relaxed);
 }
 
 uint64_t iof_account_locked(const struct iof_account *acct)
 {
-	return acct ? atomic_load_explicit(&acct->locked, memory_order_relaxed) : 0;
+	return acct && acct->payer ? atomic_load_explicit(&acct->payer->locked, memory_order_relaxed) : 0;
 }
 
 void iof_account_set_limit(struct iof_account *acct, uint64_t limit_pages)
 {
-	if (acct)
-		atomic_store_explicit(&acct->limit, limit_pages, memory_order_relaxed);
+	if (acct && acct->payer)
+		atomic_store_explicit(&acct->payer->limit, limit_pages, memory_order_relaxed);
+}
+
+void iof_account_of_pid(struct iof_accounts *t, uint32_t pid, int64_t *pinned, uint64_t *locked)
+{
+	struct member *p;
+
+	iof_lock_take(&t->lock);
+	p = member_find(t, pid);
+	iof_lock_drop(&t->lock);
+	*pinned = p ? atomic_load_explicit(&p->pinned, memory_order_relaxed) : 0;
+	*locked = p ? atomic_load_explicit(&p->own.locked, memory_order_relaxed) : 0;
+}
+
+struct iof_account *iof_account_mine(struct iof_accounts *t, struct iof_account *old)
+{
+	struct iof_account *now = NULL;
+
+	(void)iof_account_of_process(t, old->mode, &now);
+	return now;
+}
+
+bool iof_account_moves(const struct iof_account *old, const struct iof_account *now)
+{
+	return old->payer && (old->payer != now->payer || old->process != now->process);
+}
+
+const struct iofi_process *iofi_account_process(const struct iof_account *acct)
+{
+	return acct ? &acct->process->id : NULL;
+}
+
+bool iofi_account_counts(const struct iof_account *acct)
+{
+	return acct && acct->mode != IOF_ACCOUNT_UNCOUNTED;
+}
+
+bool iofi_account_is_remote(const struct iof_account *acct)
+{
+	return acct && !iofi_process_is_self(&acct->process->id);
 }

@@ -19,10 +19,10 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "pages/identity_hold.h"
 #include "pages/maps.h"
+#include "pages/os.h"
 #include "pages/runmap.h"
 #include "util/lock.h"
 
@@ -145,14 +145,15 @@ static int window_of(struct iof_identities *t, struct stretch of, uint32_t *out)
 }
 
 /* Which stretch the page at `address` is in; *position is its offset or address. */
-static struct stretch stretch_at(const struct iofi_vma *vma, uint64_t address, uint64_t start_time, uint64_t *position)
+static struct stretch stretch_at(const struct iofi_vma *vma, uint64_t address, const struct iofi_process *owner,
+				 uint64_t *position)
 {
 	if (vma->shared && vma->inode) {
 		*position = vma->offset + (address - vma->at.start);
 		return (struct stretch){ OBJECT_FILE, vma->device, vma->inode, 0, *position >> WINDOW_SHIFT };
 	}
 	*position = address;
-	return (struct stretch){ OBJECT_PROCESS, 0, (uint64_t)getpid(), start_time, address >> WINDOW_SHIFT };
+	return (struct stretch){ OBJECT_PROCESS, 0, owner->pid, owner->since, address >> WINDOW_SHIFT };
 }
 
 /* The longest run from `address` on that lies in one mapping and one window, at most n pages. */
@@ -167,7 +168,7 @@ static int run_at(struct iof_identities *t, const struct iofi_maps *maps, uint64
 
 	if (!vma || !(write ? vma->writable : vma->readable))
 		return -EFAULT;
-	of = stretch_at(vma, address, maps->start_time, &position);
+	of = stretch_at(vma, address, &maps->owner, &position);
 	rc = window_of(t, of, &w);
 	if (rc)
 		return rc;
@@ -212,7 +213,7 @@ int iof_identity_runs(struct iof_identities *t, uint64_t start, uint64_t npages,
 		return 0;
 	if (npages > UINT64_MAX >> IOF_PAGE_SHIFT || iof_range_make(start, npages << IOF_PAGE_SHIFT, &hull))
 		return -EFAULT;
-	rc = iofi_maps_read(t->alloc, hull, &maps);
+	rc = iofi_maps_read(t->alloc, NULL, hull, &maps);
 	if (rc)
 		return rc;
 	iofi_identity_lock(t);
@@ -222,14 +223,34 @@ int iof_identity_runs(struct iof_identities *t, uint64_t start, uint64_t npages,
 	return rc;
 }
 
+int iofi_identity_lookup_file(struct iof_identities *t, uint32_t device, uint64_t inode, uint64_t offset,
+			      uint64_t npages, iofi_identity_fn fn, void *ctx)
+{
+	int rc = 0;
+
+	for (uint64_t n; !rc && npages; npages -= n, offset += n << IOF_PAGE_SHIFT) {
+		struct stretch of = { OBJECT_FILE, device, inode, 0, offset >> WINDOW_SHIFT };
+		uint32_t w;
+
+		n = (WINDOW_MASK - (offset & WINDOW_MASK) + 1) >> IOF_PAGE_SHIFT;
+		n = n < npages ? n : npages;
+		rc = window_of(t, of, &w);
+		if (!rc)
+			rc = fn(ctx, (struct iof_identity_run){ (uint64_t)w << WINDOW_SHIFT | (offset & WINDOW_MASK), n });
+	}
+	return rc;
+}
+
 /* A page of a file that this process may have mapped somewhere, anywhere. */
 struct reach {
 	struct stretch of;
 	uint64_t position;
 	uint64_t address; /* UINT64_MAX: not found yet */
+	uint64_t last; /* how far the mapping goes */
+	bool write;
 };
 
-/* A writable mapping is the best there is; a readable one will do. */
+/* A writable mapping is the best there is; a readable one will do when nobody wants to write. */
 static int reach_one(void *ctx, const struct iofi_vma *vma)
 {
 	struct reach *r = ctx;
@@ -237,8 +258,10 @@ static int reach_one(void *ctx, const struct iofi_vma *vma)
 	if (!vma->shared || vma->device != r->of.device || vma->inode != r->of.number || !vma->readable ||
 	    r->position < vma->offset || r->position - vma->offset > iof_range_span(vma->at))
 		return 0;
-	if (vma->writable || r->address == UINT64_MAX)
+	if (vma->writable || (!r->write && r->address == UINT64_MAX)) {
 		r->address = vma->at.start + (r->position - vma->offset);
+		r->last = vma->at.last;
+	}
 	return vma->writable;
 }
 
@@ -254,17 +277,44 @@ static struct stretch stretch_of(struct iof_identities *t, uint64_t address)
 	return of;
 }
 
-/* Nothing is remembered from call to call: the mapping found last may be another one by now. */
-uint64_t iof_identity_reach(struct iof_identities *t, uint64_t address)
+/* Private memory is where its process has it. */
+static void reach_own(struct reach *r)
 {
-	struct reach r = { stretch_of(t, address), 0, UINT64_MAX };
+	struct iofi_process self;
+
+	if (r->of.number != iofi_os_pid())
+		return; /* a kind of 0 has number 0, which is nobody's pid */
+	iofi_process_self(&self);
+	if (r->of.since != self.since)
+		return;
+	r->address = r->position;
+	r->last = r->position | WINDOW_MASK;
+}
+
+/* Nothing is remembered from call to call: the mapping found last may be another one by now. */
+uint64_t iof_identity_reach_run(struct iof_identities *t, uint64_t address, bool write, uint64_t *n)
+{
+	struct reach r = { stretch_of(t, address), 0, UINT64_MAX, 0, write };
+	uint64_t rest;
 
 	r.position = r.of.index << WINDOW_SHIFT | (address & WINDOW_MASK);
 	if (r.of.kind == OBJECT_FILE)
-		iofi_maps_scan(reach_one, &r);
-	else if (r.of.number == (uint64_t)getpid() && r.of.since == iofi_process_start_time())
-		r.address = r.position; /* a kind of 0 has number 0, which is nobody's pid */
+		iofi_maps_scan(NULL, reach_one, &r);
+	else
+		reach_own(&r);
+	if (r.address == UINT64_MAX)
+		return UINT64_MAX;
+	rest = WINDOW_MASK - (address & WINDOW_MASK);
+	rest = (r.last - r.address < rest ? r.last - r.address : rest) + 1;
+	*n = *n < rest ? *n : rest;
 	return r.address;
+}
+
+uint64_t iof_identity_reach(struct iof_identities *t, uint64_t address)
+{
+	uint64_t n = 1;
+
+	return iof_identity_reach_run(t, address, false, &n);
 }
 
 int iofi_identity_reserve(struct iof_identities *t, uint64_t nodes)

@@ -36,6 +36,8 @@ int iof_identity_runs(struct iof_identities *t, uint64_t start, uint64_t npages,
 
 /* The process address where a synthetic page can be reached in this process now, or UINT64_MAX: what soft DMA uses. */
 uint64_t iof_identity_reach(struct iof_identities *t, uint64_t address);
+/* The same for up to *n bytes, cut to what goes on in one piece there; with `write` only where they can be written. */
+uint64_t iof_identity_reach_run(struct iof_identities *t, uint64_t address, bool write, uint64_t *n);
 
 /* How many containers have the page at this synthetic address pinned. They count through identity_hold.h. */
 uint64_t iof_identity_pins(struct iof_identities *t, uint64_t address);

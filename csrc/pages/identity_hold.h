@@ -26,6 +26,10 @@ void iofi_identity_unlock(struct iof_identities *t);
 int iofi_identity_lookup(struct iof_identities *t, const struct iofi_maps *maps, uint64_t start, uint64_t npages,
 			 bool write, iofi_identity_fn fn, void *ctx);
 
+/* The same for pages of a file; whether it has that many is not asked. */
+int iofi_identity_lookup_file(struct iof_identities *t, uint32_t device, uint64_t inode, uint64_t offset,
+			      uint64_t npages, iofi_identity_fn fn, void *ctx);
+
 /*
  * Pin counts. They need run map nodes (runmap.h): two for each piece of consecutive addresses that a container has
  * pinned, and two more while one is being changed.

@@ -1,50 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading /proc/self/maps: a line is "start-last+1 rwxp offset major:minor inode name". The name can be long and is of
+ * Reading /proc/PID/maps: a line is "start-last+1 rwxp offset major:minor inode name". The name can be long and is of
  * no interest, so only the head of each line is collected, whatever the reads cut.
  */
 #define _GNU_SOURCE
 #include "pages/maps.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#include "pages/os.h"
 
 #define HEAD_MAX 128 /* the longest head has 16 + 1 + 16 + 1 + 4 + 1 + 16 + 1 + 9 + 1 + 20 characters */
-
-static int file_open(const char *path)
-{
-	int saved = errno, rc;
-
-	rc = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-	if (rc < 0)
-		rc = -errno;
-	errno = saved;
-	return rc;
-}
-
-static ssize_t file_read(int fd, char *to, size_t n)
-{
-	int saved = errno;
-	ssize_t got, rc;
-
-	do
-		got = syscall(SYS_read, fd, to, n);
-	while (got < 0 && errno == EINTR);
-	rc = got < 0 ? -errno : got;
-	errno = saved;
-	return rc;
-}
-
-static void file_close(int fd)
-{
-	int saved = errno;
-
-	syscall(SYS_close, fd);
-	errno = saved;
-}
 
 static int digit(char c)
 {
@@ -104,16 +71,26 @@ static int line_done(struct line *line, int (*fn)(void *ctx, const struct iofi_v
 	return parse_line(line->head, &vma) ? fn(ctx, &vma) : -EIO;
 }
 
-int iofi_maps_scan(int (*fn)(void *ctx, const struct iofi_vma *vma), void *ctx)
+static int maps_open(const struct iofi_process *of)
+{
+	char path[32];
+
+	if (!of)
+		return iofi_os_open("/proc/self/maps", O_RDONLY);
+	snprintf(path, sizeof(path), "/proc/%u/maps", of->pid);
+	return iofi_os_open(path, O_RDONLY);
+}
+
+int iofi_maps_scan(const struct iofi_process *of, int (*fn)(void *ctx, const struct iofi_vma *vma), void *ctx)
 {
 	struct line line = { .n = 0 };
 	char buf[8192];
 	ssize_t got;
-	int rc = 0, fd = file_open("/proc/self/maps");
+	int rc = 0, fd = maps_open(of);
 
 	if (fd < 0)
 		return fd;
-	while (!rc && (got = file_read(fd, buf, sizeof(buf))) != 0) {
+	while (!rc && (got = iofi_os_read(fd, buf, sizeof(buf))) != 0) {
 		if (got < 0)
 			rc = (int)got;
 		for (ssize_t i = 0; !rc && i < got; i++)
@@ -122,7 +99,7 @@ int iofi_maps_scan(int (*fn)(void *ctx, const struct iofi_vma *vma), void *ctx)
 			else if (line.n < HEAD_MAX)
 				line.head[line.n++] = buf[i];
 	}
-	file_close(fd);
+	iofi_os_close(fd);
 	return rc;
 }
 
@@ -161,20 +138,32 @@ static int collect_one(void *ctx, const struct iofi_vma *vma)
 	return 0;
 }
 
-int iofi_maps_read(struct iof_alloc *a, struct iof_range hull, struct iofi_maps *out)
+/* Only private memory is told apart by its process, so only then the process's name is looked up. */
+static void name_owner(struct iofi_maps *maps, const struct iofi_process *of)
+{
+	if (of) {
+		maps->owner = *of;
+		return;
+	}
+	for (uint64_t i = 0; i < maps->n; i++)
+		if (!maps->vma[i].shared) {
+			iofi_process_self(&maps->owner);
+			return;
+		}
+}
+
+int iofi_maps_read(struct iof_alloc *a, const struct iofi_process *of, struct iof_range hull, struct iofi_maps *out)
 {
 	struct collect c = { out, hull };
 	int rc;
 
 	*out = (struct iofi_maps){ .alloc = a };
-	rc = iofi_maps_scan(collect_one, &c);
+	rc = iofi_maps_scan(of, collect_one, &c);
 	if (rc < 0) {
 		iofi_maps_free(out);
 		return rc;
 	}
-	for (uint64_t i = 0; i < out->n && !out->start_time; i++)
-		if (!out->vma[i].shared)
-			out->start_time = iofi_process_start_time();
+	name_owner(out, of);
 	return 0;
 }
 
@@ -199,28 +188,15 @@ const struct iofi_vma *iofi_maps_at(const struct iofi_maps *maps, uint64_t addre
 	return low < maps->n && maps->vma[low].at.start <= address ? &maps->vma[low] : NULL;
 }
 
-/*
- * Field 22 of /proc/self/stat; the second, the command's name, is in brackets and may itself contain blanks and
- * brackets.
- */
-uint64_t iofi_process_start_time(void)
+bool iofi_maps_allow(const struct iofi_maps *maps, struct iof_range r, bool write)
 {
-	char buf[1024];
-	const char *s;
-	uint64_t ticks;
-	ssize_t got;
-	int fd = file_open("/proc/self/stat");
+	for (uint64_t at = r.start;;) {
+		const struct iofi_vma *vma = iofi_maps_at(maps, at);
 
-	if (fd < 0)
-		return 0;
-	got = file_read(fd, buf, sizeof(buf) - 1);
-	file_close(fd);
-	buf[got > 0 ? got : 0] = 0;
-	s = strrchr(buf, ')');
-	for (int field = 2; s && field < 22; field++)
-		s = strchr(s + 1, ' ');
-	if (!s)
-		return 0;
-	s++;
-	return number(&s, 10, ' ', &ticks) ? ticks : 0;
+		if (!vma || !(write ? vma->writable : vma->readable))
+			return false;
+		if (vma->at.last >= r.last)
+			return true;
+		at = vma->at.last + 1;
+	}
 }

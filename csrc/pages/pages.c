@@ -17,6 +17,8 @@
  */
 #include "pages/pages.h"
 
+#include "pages/account_who.h"
+#include "pages/backing.h"
 #include "pages/identity_hold.h"
 #include "pages/names.h"
 #include "pages/runmap.h"
@@ -28,6 +30,13 @@ struct iof_pages_ext {
 	uint64_t pinned;
 	struct iofi_names names; /* empty with virtual addresses */
 };
+
+/* Nothing to probe, to name or to count. */
+static bool is_plain(const struct iof_pages *p, const struct iof_memory *m)
+{
+	return iofi_is_user(p) && p->policy == IOF_HOLD_TRUST && !iofi_account_counts(p->account) &&
+	       m->address_mode == IOF_ADDRESS_VA;
+}
 
 int iof_pages_init_user(struct iof_pages *p, const struct iof_memory *m, uint64_t uptr, uint64_t length, bool writable,
 			enum iof_hold_policy policy, struct iof_account *account)
@@ -46,8 +55,9 @@ int iof_pages_init_user(struct iof_pages *p, const struct iof_memory *m, uint64_
 	atomic_init(&p->refs, 1);
 	atomic_init(&p->state, IOF_PAGES_EMPTY);
 	p->writable = writable;
-	p->policy = (uint8_t)policy;
-	p->plain = policy == IOF_HOLD_TRUST && !account && m->address_mode == IOF_ADDRESS_VA;
+	p->kind = IOF_PAGES_USER;
+	p->policy = (uint8_t)policy & 0x7f;
+	p->plain = is_plain(p, m);
 	return 0;
 }
 
@@ -56,21 +66,71 @@ static uint64_t slot_address(const struct iof_pages *p, uint64_t slot)
 	return p->base + (slot << IOF_PAGE_SHIFT);
 }
 
-/* Fresh slots first..last get their memory. Nothing to undo: a touched page is not held. */
-static int pin_memory(const struct iof_pages *p, struct iof_memory *m, uint64_t first, uint64_t last)
+/* Memory of another process: it has to be alive, and (virtual addresses) to have it mapped. */
+static int probe_remote(const struct iof_pages *p, struct iof_memory *m, struct iof_range r)
 {
+	const struct iofi_process *owner = iofi_account_process(p->account);
+	struct iofi_maps maps;
+	int rc;
+
+	if (!iofi_process_lives(owner))
+		return -EFAULT;
+	if (m->address_mode != IOF_ADDRESS_VA || p->policy != IOF_HOLD_PROBE)
+		return 0; /* giving names reads the mappings anyway */
+	rc = iofi_maps_read(m->alloc, owner, r, &maps);
+	if (rc)
+		return rc == -ENOMEM ? rc : -EFAULT;
+	if (!iofi_maps_allow(&maps, r, p->writable))
+		rc = -EFAULT;
+	iofi_maps_free(&maps);
+	return rc;
+}
+
+static int pin_part(struct iof_pages *p, struct iof_memory *m, uint64_t first, uint64_t last)
+{
+	struct iof_range r = { slot_address(p, first), slot_address(p, last) + IOF_PAGE_MASK };
+
 	if (iof_alloc_may_fail(m->alloc))
 		return -EFAULT;
-	if (p->policy != IOF_HOLD_PROBE)
-		return 0;
-	return iof_touch(slot_address(p, first), slot_address(p, last) + IOF_PAGE_MASK, p->writable, NULL);
+	if (!iofi_is_user(p))
+		return iofi_backing_pin(p, m, first, last);
+	if (iofi_account_is_remote(p->account))
+		return probe_remote(p, m, r);
+	return p->policy == IOF_HOLD_PROBE ? iof_touch(r.start, r.last, p->writable, NULL) : 0;
+}
+
+/* How many pages one pin call takes: as many as there is scratch memory for their pointers (R4.3.4). */
+static uint64_t pin_most(struct iof_memory *m)
+{
+	uint32_t scratch = atomic_load_explicit(&m->scratch, memory_order_relaxed);
+
+	return (scratch ? scratch : IOF_SCRATCH_DEFAULT) / sizeof(void *);
+}
+
+/*
+ * Fresh slots first..last get their memory. Nothing to undo: a touched page is not held. Without anything to look at,
+ * the parts make no difference, except to the injector, which counts them.
+ */
+static int pin_memory(struct iof_pages *p, struct iof_memory *m, uint64_t first, uint64_t last)
+{
+	bool counted = atomic_load_explicit(&m->alloc->fail_countdown, memory_order_relaxed);
+	uint64_t most = pin_most(m);
+	int rc = 0;
+
+	if (p->policy == IOF_HOLD_TRUST && !counted)
+		return pin_part(p, m, first, last);
+	for (uint64_t n; !rc && first <= last; first += n) {
+		n = last - first < most ? last - first + 1 : most;
+		rc = pin_part(p, m, first, first + n - 1);
+	}
+	return rc;
 }
 
 static int charge(const struct iof_pages *p, struct iof_memory *m, uint64_t fresh)
 {
 	if (iof_alloc_may_fail(m->alloc))
 		return -ENOMEM;
-	return iof_account_charge(p->account, fresh);
+	return iof_account_charge(iofi_pages_account(p), fresh);
 }
 
 /* The slots up to `last` that have no holder, one run after the other; *at starts as the first to look at. */
@@ -85,7 +145,7 @@ static bool next_fresh(const struct iof_pages_ext *ext, uint64_t *at, uint64_t l
 	return true;
 }
 
-static int pin_fresh(const struct iof_pages *p, struct iof_memory *m, uint64_t first, uint64_t last, uint64_t *fresh)
+static int pin_fresh(struct iof_pages *p, struct iof_memory *m, uint64_t first, uint64_t last, uint64_t *fresh)
 {
 	struct iof_range run;
 	int rc;
@@ -100,6 +160,22 @@ static int pin_fresh(const struct iof_pages *p, struct iof_memory *m, uint64_t f
 	return 0;
 }
 
+/* The names of a run: a file page's from the file, another's from where it is mapped. */
+static int name_run(const struct iof_pages *p, struct iof_memory *m, const struct iofi_maps *maps, struct iof_range run,
+		    struct iofi_names *names)
+{
+	uint64_t n = iof_range_length(run), offset;
+	struct iofi_file_id id;
+
+	iofi_names_begin(names, run.start);
+	if (iofi_is_user(p))
+		return iofi_identity_lookup(m->identities, maps, slot_address(p, run.start), n, p->writable,
+					    iofi_names_add, names);
+	id = iofi_file_id(p->backing->file);
+	offset = p->backing->offset + (run.start << IOF_PAGE_SHIFT);
+	return iofi_identity_lookup_file(m->identities, id.device, id.inode, offset, n, iofi_names_add, names);
+}
+
 /* Learns the names of fresh slots: `names` becomes a changed copy of the container's. The identity table is locked. */
 static int name_fresh(const struct iof_pages *p, struct iof_memory *m, const struct iofi_maps *maps,
 		      struct iof_range slots, struct iofi_names *names)
@@ -107,11 +183,8 @@ static int name_fresh(const struct iof_pages *p, struct iof_memory *m, const str
 	struct iof_range run;
 	int rc = iofi_names_copy(names, &p->ext->names);
 
-	for (uint64_t at = slots.start; !rc && next_fresh(p->ext, &at, slots.last, &run);) {
-		iofi_names_begin(names, run.start);
-		rc = iofi_identity_lookup(m->identities, maps, slot_address(p, run.start), iof_range_length(run),
-					  p->writable, iofi_names_add, names);
-	}
+	for (uint64_t at = slots.start; !rc && next_fresh(p->ext, &at, slots.last, &run);)
+		rc = name_run(p, m, maps, run, names);
 	return rc;
 }
 
@@ -155,13 +228,26 @@ static int hold_named_locked(struct iof_pages *p, struct iof_memory *m, const st
 	return 0;
 }
 
-static int hold_named(struct iof_pages *p, struct iof_memory *m, struct iof_range slots, uint64_t fresh)
+/* What the owner of user memory has mapped there. Of another process: that it cannot be read is no different from gone. */
+static int read_maps(const struct iof_pages *p, struct iof_memory *m, struct iof_range slots, struct iofi_maps *maps)
 {
 	struct iof_range hull = { slot_address(p, slots.start), slot_address(p, slots.last) + IOF_PAGE_MASK };
-	struct iofi_maps maps;
+	bool remote;
 	int rc;
 
-	rc = iofi_maps_read(m->alloc, hull, &maps);
+	*maps = (struct iofi_maps){ .alloc = m->alloc };
+	if (!iofi_is_user(p))
+		return 0;
+	remote = iofi_account_is_remote(p->account);
+	rc = iofi_maps_read(m->alloc, remote ? iofi_account_process(p->account) : NULL, hull, maps);
+	return rc && remote && rc != -ENOMEM ? -EFAULT : rc;
+}
+
+static int hold_named(struct iof_pages *p, struct iof_memory *m, struct iof_range slots, uint64_t fresh)
+{
+	struct iofi_maps maps;
+	int rc = read_maps(p, m, slots, &maps);
+
 	if (rc)
 		return rc;
 	iofi_identity_lock(m->identities);
@@ -288,6 +374,13 @@ static int hold_locked(struct iof_pages *p, struct iof_memory *m, struct iof_ran
 	return rc;
 }
 
+/* Nothing is held (any more, or as before). */
+static void set_idle(struct iof_pages *p, struct iof_memory *m)
+{
+	if (!iofi_is_user(p))
+		iofi_backing_idle(p, m);
+}
+
 int iof_pages_hold_slow(struct iof_pages *p, struct iof_memory *m, uint64_t first, uint64_t last)
 {
 	uint8_t state;
@@ -296,6 +389,8 @@ int iof_pages_hold_slow(struct iof_pages *p, struct iof_memory *m, uint64_t firs
 	iof_lock_take(&p->lock);
 	state = atomic_exchange_explicit(&p->state, IOF_PAGES_BUSY, memory_order_acq_rel);
 	rc = hold_locked(p, m, (struct iof_range){ first, last }, &state);
+	if (state == IOF_PAGES_EMPTY)
+		set_idle(p, m);
 	atomic_store_explicit(&p->state, state, memory_order_release);
 	iof_lock_drop(&p->lock);
 	return rc;
@@ -336,7 +431,7 @@ static void ext_release(struct iof_pages *p, struct iof_memory *m, struct iof_ra
 	iofi_runmap_remove(&ext->map, slots.start, slots.last);
 	iofi_runmap_unreserve(&ext->map, 2);
 	ext->pinned -= gone;
-	iof_account_uncharge(p->account, gone);
+	iof_account_uncharge(iofi_pages_account(p), gone);
 }
 
 void iof_pages_release_slow(struct iof_pages *p, struct iof_memory *m, uint64_t first, uint64_t last)
@@ -346,7 +441,7 @@ void iof_pages_release_slow(struct iof_pages *p, struct iof_memory *m, uint64_t 
 	iof_lock_take(&p->lock);
 	state = atomic_exchange_explicit(&p->state, IOF_PAGES_BUSY, memory_order_acq_rel);
 	if (state == IOF_PAGES_WHOLE) {
-		iof_account_uncharge(p->account, p->npages);
+		iof_account_uncharge(iofi_pages_account(p), p->npages);
 		state = IOF_PAGES_EMPTY;
 	} else {
 		ext_release(p, m, (struct iof_range){ first, last });
@@ -355,6 +450,8 @@ void iof_pages_release_slow(struct iof_pages *p, struct iof_memory *m, uint64_t 
 			state = IOF_PAGES_EMPTY;
 		}
 	}
+	if (state == IOF_PAGES_EMPTY)
+		set_idle(p, m);
 	atomic_store_explicit(&p->state, state, memory_order_release);
 	iof_lock_drop(&p->lock);
 }
@@ -363,6 +460,8 @@ void iof_pages_fini(struct iof_pages *p, struct iof_memory *m)
 {
 	if (p->ext)
 		ext_free(p, m);
+	if (!iofi_is_user(p))
+		iofi_backing_fini(p, m);
 }
 
 /* Readers take the lock too; to them the container is const because nothing they may see changes. */
@@ -395,7 +494,7 @@ uint64_t iof_pages_pinned(const struct iof_pages *p)
 	uint64_t n = open->ext ? open->ext->pinned : is_held_whole(p) ? p->npages : 0;
 
 	iof_lock_drop(&open->lock);
-	return n;
+	return p->kind == IOF_PAGES_DMABUF ? 0 : n;
 }
 
 uint64_t iof_pages_intervals(const struct iof_pages *p)
@@ -453,15 +552,25 @@ static bool ext_is_valid(const struct iof_pages *p, const struct iof_memory *m)
 	return pinned == ext->pinned && (m->address_mode != IOF_ADDRESS_VA || !ext->names.n);
 }
 
+/* A file's base is its offset, except while something is held and addresses are virtual. */
+static bool backing_is_valid(const struct iof_pages *p, const struct iof_memory *m, uint8_t state)
+{
+	const struct iofi_backing *b = p->backing;
+
+	if (m->address_mode != IOF_ADDRESS_VA || state == IOF_PAGES_EMPTY)
+		return p->base == b->offset && !b->window;
+	return b->window && p->base == iofi_window_address(b->window, b->offset);
+}
+
 bool iof_pages_is_valid(const struct iof_pages *p, const struct iof_memory *m)
 {
 	struct iof_pages *open = reader_lock(p);
 	uint8_t state = atomic_load_explicit(&p->state, memory_order_acquire);
-	bool plain = p->policy == IOF_HOLD_TRUST && !p->account && m->address_mode == IOF_ADDRESS_VA, ok;
+	bool ok;
 
-	ok = p->npages && !(p->base & IOF_PAGE_MASK) && p->plain == plain && (state == IOF_PAGES_BUSY) == !!open->ext;
+	ok = p->npages && !(p->base & IOF_PAGE_MASK) && p->plain == is_plain(p, m) && (state == IOF_PAGES_BUSY) == !!open->ext;
 	ok = ok && (state != IOF_PAGES_WHOLE || m->address_mode == IOF_ADDRESS_VA);
-	ok = ok && (!open->ext || ext_is_valid(p, m));
+	ok = ok && (!open->ext || ext_is_valid(p, m)) && (iofi_is_user(p) || backing_is_valid(p, m, state));
 	iof_lock_drop(&open->lock);
 	return ok;
 }

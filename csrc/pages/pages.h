@@ -37,13 +37,25 @@ enum iof_address_mode {
 	IOF_ADDRESS_SYNTHETIC = 1, /* from device, inode and offset, or process and address: identity.h */
 };
 
+struct iof_files;
+struct iof_dmabufs;
+
 /* Everything a machine's contexts share about memory; lives in the machine. */
 struct iof_memory {
 	struct iof_alloc *alloc;
 	struct iof_identities *identities; /* NULL unless address mode is synthetic */
+	struct iof_files *files; /* NULL: no file containers */
+	struct iof_dmabufs *dmabufs; /* NULL: no engine dma-bufs */
 	enum iof_address_mode address_mode;
 	enum iof_hold_policy policy; /* the default; a container may ask for another */
+	_Atomic uint32_t scratch; /* bytes of page pointers that one pin call may fill (R4.3.4); 0: IOF_SCRATCH_DEFAULT */
 };
+
+#define IOF_SCRATCH_DEFAULT 65536u
+
+/* The lists of files and dma-bufs, with alloc and address mode set. -ENOMEM. Undone by fini, also when it failed. */
+int iof_memory_init(struct iof_memory *m);
+void iof_memory_fini(struct iof_memory *m);
 
 enum iof_pages_state {
 	IOF_PAGES_EMPTY = 0, /* no hold, no ext */
@@ -51,19 +63,35 @@ enum iof_pages_state {
 	IOF_PAGES_BUSY = 2, /* anything else: ext counts, or the owner of the lock is at work */
 };
 
+/* What the slots are of. */
+enum iof_pages_kind {
+	IOF_PAGES_USER = 0, /* addresses of the process that mapped */
+	IOF_PAGES_FILE = 1, /* a file of shared memory, by offset */
+	IOF_PAGES_DMABUF = 2, /* a dma-buf: memory of a device's. Held, but not charged and not for accesses */
+};
+
 struct iof_pages_ext;
+struct iofi_backing;
 
 struct iof_pages {
-	uint64_t base; /* source address of byte 0, rounded down to PAGE */
+	/*
+	 * USER: the source address of byte 0, rounded down to PAGE. Others: the offset of that byte in the file, except
+	 * while held with virtual addresses: then the address where the file is mapped.
+	 */
+	uint64_t base;
 	uint64_t npages;
 	struct iof_pages_ext *ext; /* NULL unless state is BUSY */
-	struct iof_account *account; /* who is charged; NULL: nobody */
+	union {
+		struct iof_account *account; /* USER: whose memory it is, and who is charged; NULL: ours, nobody */
+		struct iofi_backing *backing; /* others */
+	};
 	struct iof_lock lock;
 	_Atomic uint32_t refs;
 	_Atomic uint8_t state; /* enum iof_pages_state */
 	uint8_t writable; /* created with WRITEABLE */
-	uint8_t policy; /* enum iof_hold_policy */
-	uint8_t plain; /* holding it whole takes no more than a change of state */
+	uint8_t kind; /* enum iof_pages_kind */
+	uint8_t policy : 7; /* enum iof_hold_policy */
+	uint8_t plain : 1; /* holding it whole takes no more than a change of state */
 };
 
 _Static_assert(sizeof(struct iof_pages) == 48, "a container is part of every area");
@@ -74,6 +102,25 @@ _Static_assert(sizeof(struct iof_pages) == 48, "a container is part of every are
  */
 int iof_pages_init_user(struct iof_pages *p, const struct iof_memory *m, uint64_t uptr, uint64_t length, bool writable,
 			enum iof_hold_policy policy, struct iof_account *account);
+
+/*
+ * The same for [start, start+length) of the file behind descriptor fd of this process, of which it keeps a reference of
+ * its own: the descriptor may be closed (files.h says what is kept, and what other processes can do with it). -EINVAL
+ * length 0; -EOVERFLOW wraps; -EBADF. What the file is, how long it is and how it was opened is not looked at until
+ * pages are held. A dma-buf made by iof_dmabuf_create() becomes a container of that kind, and the account is not used:
+ * -EINVAL outside the dma-buf; -ENODEV it is revoked; -EOPNOTSUPP a dma-buf of the system's (R4.8.1).
+ *
+ * Holding slots: -EINVAL neither shmem nor hugetlbfs, or a slot is not completely inside the file (R4.7); -EFAULT the
+ * file is out of this process's reach.
+ */
+int iof_pages_init_file(struct iof_pages *p, struct iof_memory *m, int fd, uint64_t start, uint64_t length,
+			bool writable, enum iof_hold_policy policy, struct iof_account *account);
+
+/* The source address of slot 0: an address, or an offset in the file. It steers the automatic choice of IOVAs. */
+uint64_t iof_pages_source(const struct iof_pages *p);
+
+/* A dma-buf container whose exporter has taken the memory back: it can be held but must not be shown to any device. */
+bool iof_pages_is_revoked(const struct iof_pages *p);
 
 /* Drops everything but the struct itself; all intervals must have been released. */
 void iof_pages_fini(struct iof_pages *p, struct iof_memory *m);
@@ -98,8 +145,8 @@ static inline bool iof_pages_swap(struct iof_pages *p, uint64_t first, uint64_t 
 /*
  * Holds slots [first, last]: newly covered ones are pinned by the container's policy, identified, counted and charged.
  * 0; -EFAULT not there or not permitted; -ENOMEM no memory, the limit, or injected (a pin's injected errno is -EFAULT);
- * -EINVAL charged to a process that is gone; with synthetic addresses also what reading /proc/self/maps can fail with.
- * All or nothing.
+ * -EINVAL charged to a process that is gone; -EFAULT also memory of a process that is gone (R4.3.1); with synthetic
+ * addresses also what reading /proc/self/maps can fail with. All or nothing.
  */
 static inline int iof_pages_hold(struct iof_pages *p, struct iof_memory *m, uint64_t first, uint64_t last)
 {
@@ -164,7 +211,15 @@ static inline uint64_t iof_pages_address(const struct iof_pages *p, const struct
  */
 int iof_pages_rw(struct iof_pages *p, struct iof_memory *m, uint64_t byte, void *buf, uint64_t n, bool write, bool slow);
 
-uint64_t iof_pages_pinned(const struct iof_pages *p); /* slots pinned now */
+/*
+ * CHANGE_PROCESS (R4.6.5), one container: what it is charged for now, who is, and the change itself. `pending` marks a
+ * container that this round has counted: set by the caller, cleared by change.
+ */
+struct iof_account *iof_pages_owner(const struct iof_pages *p);
+bool iof_pages_mark(struct iof_pages *p, bool on); /* returns what it was; files only */
+void iof_pages_change_owner(struct iof_pages *p, struct iof_account *now);
+
+uint64_t iof_pages_pinned(const struct iof_pages *p); /* slots pinned and charged now; 0 for a dma-buf */
 uint64_t iof_pages_intervals(const struct iof_pages *p); /* intervals held now */
 uint64_t iof_pages_holds(const struct iof_pages *p, uint64_t slot); /* how many intervals cover this slot */
 /* how many slots from `first` on, up to `last`, are held without a gap */

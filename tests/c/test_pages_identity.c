@@ -524,42 +524,63 @@ TEST(long_names_in_maps)
 	at = map_at(fd, 4096, 2, PROT_READ, MAP_SHARED);
 	next = map_at(-1, 0, 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
 	s.address = (uintptr_t)at + 5000;
-	CHECK_EQ(iofi_maps_scan(see, &s), 7);
+	CHECK_EQ(iofi_maps_scan(NULL, see, &s), 7);
 	CHECK(s.found && s.vma.shared && s.vma.readable && !s.vma.writable);
 	CHECK_EQ(s.vma.at.start, (uintptr_t)at);
 	CHECK_EQ(s.vma.at.last, (uintptr_t)at + 8191);
 	CHECK_EQ(s.vma.offset, 4096);
 	s = (struct seen){ .address = (uintptr_t)next };
-	CHECK_EQ(iofi_maps_scan(see, &s), 7);
+	CHECK_EQ(iofi_maps_scan(NULL, see, &s), 7);
 	CHECK(s.found && !s.vma.shared && s.vma.writable);
 	s = (struct seen){ .address = 1 };
-	CHECK_EQ(iofi_maps_scan(see, &s), 0);
+	CHECK_EQ(iofi_maps_scan(NULL, see, &s), 0);
 	CHECK(!s.found);
 	munmap(at, 8192);
 	munmap(next, 4096);
 	close(fd);
 }
 
-TEST(start_time_names_the_process)
+/* A child is another process, alive as long as it has a thread, and not this one's twin. */
+TEST(processes_have_names)
 {
-	uint64_t mine = iofi_process_start_time();
-	int status, pipe_fd[2];
-	uint64_t theirs = 0;
+	struct iofi_process mine, again, theirs;
+	int status, pipe_fd[2], hold[2];
 	pid_t pid;
 
-	CHECK(mine != 0);
-	CHECK_EQ(iofi_process_start_time(), mine);
-	CHECK_EQ(pipe(pipe_fd), 0);
+	iofi_process_self(&mine);
+	CHECK_EQ(mine.pid, getpid());
+	CHECK(mine.since != 0);
+	iofi_process_self(&again);
+	CHECK(again.since == mine.since && again.stack == mine.stack);
+	CHECK(iofi_process_is_self(&mine) && iofi_process_lives(&mine));
+	again.since++;
+	CHECK(!iofi_process_lives(&again)); /* the pid came back */
+	again = mine;
+	again.stack = mine.stack ? mine.stack + 4096 : 0;
+	CHECK(!iofi_process_lives(&again) || !mine.stack); /* execve */
+	CHECK(!pipe(pipe_fd) && !pipe(hold));
 	usleep(30000); /* the unit is 10 ms */
 	pid = fork();
 	if (!pid) {
-		theirs = iofi_process_start_time();
-		_exit(write(pipe_fd[1], &theirs, sizeof(theirs)) != sizeof(theirs));
+		char c;
+
+		close(hold[1]);
+		iofi_process_self(&theirs);
+		if (iofi_process_is_self(&mine) || write(pipe_fd[1], &theirs, sizeof(theirs)) != sizeof(theirs))
+			_exit(1);
+		_exit(read(hold[0], &c, 1) != 0);
 	}
 	CHECK_EQ(read(pipe_fd[0], &theirs, sizeof(theirs)), sizeof(theirs));
+	CHECK(theirs.since > mine.since);
+	CHECK(iofi_process_lives(&theirs) && !iofi_process_is_self(&theirs));
+	close(hold[1]);
+	for (int i = 0; i < 1000 && iofi_process_lives(&theirs); i++)
+		usleep(1000);
+	CHECK(!iofi_process_lives(&theirs)); /* a zombie has no memory */
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
 	CHECK_EQ(status, 0);
-	CHECK(theirs > mine);
+	CHECK(!iofi_process_lives(&theirs));
 	close(pipe_fd[0]);
 	close(pipe_fd[1]);
+	close(hold[0]);
 }
