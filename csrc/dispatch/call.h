@@ -63,6 +63,8 @@ int iofi_ioas_alloc(struct iof_call *call, void *cmd);
 int iofi_ioas_allow_iovas(struct iof_call *call, void *cmd);
 int iofi_ioas_iova_ranges(struct iof_call *call, void *cmd);
 int iofi_ioas_map(struct iof_call *call, void *cmd);
+int iofi_ioas_map_file(struct iof_call *call, void *cmd);
+int iofi_change_process(struct iof_call *call, void *cmd);
 int iofi_ioas_copy(struct iof_call *call, void *cmd);
 int iofi_ioas_unmap(struct iof_call *call, void *cmd);
 int iofi_destroy(struct iof_call *call, void *cmd);

@@ -65,6 +65,7 @@ void iof_file_abort(struct iof_file *f); /* undoes make, without release */
 
 int iof_file_open_context(struct iof_machine *m, struct iof_file **out); /* installed; iof_file_make()'s */
 int iof_file_open_device(struct iof_machine *m, uint32_t index, struct iof_file **out); /* also -ENODEV */
+int iof_file_open_dmabuf(struct iof_machine *m, uint64_t size, struct iof_file **out); /* also -EINVAL size 0 */
 void iof_file_close(struct iof_file *f); /* not under any lock */
 
 /* The installed file with this number; NULL. It stays what it is as long as nobody closes it: that is the caller's to know. */

@@ -63,6 +63,26 @@ int iof_hwpt_set_dirty(struct iof_hwpt *hwpt, uint64_t iova);
 /* The device address of the page behind an address of this process (synthetic machines): 0, -EFAULT, -EOPNOTSUPP. */
 int iof_machine_identify(struct iof_machine *m, uint64_t va, uint64_t *address);
 
+/* ---- memory ---- */
+
+/*
+ * A dma-buf of a device of yours: `size` bytes, rounded up to pages, zero. The handle is the exporter's; iof_fileno() of it is a descriptor that can be
+ * mapped, duplicated and given to IOAS_MAP_FILE, for which it is a dma-buf (behaviour.md 4.8). Closing the handle leaves imports and mappings as they are.
+ * -EINVAL size 0; -ENOMEM, -EMFILE.
+ */
+int iof_dmabuf_create(struct iof_machine *m, uint64_t size, struct iof_handle **out);
+/* Takes the memory back, or allows imports again; both end every import there is, for good. -EINVAL not a dma-buf. Not from within a driver's functions. */
+int iof_dmabuf_revoke(struct iof_handle *dmabuf, bool revoked);
+int64_t iof_dmabuf_import_count(struct iof_handle *dmabuf); /* mappings that have it, ended ones too; -EINVAL */
+
+/*
+ * What /proc/PID/status would say of a process, in pages: VmPin (negative after quirk R4.6.3) and what the `process` mode adds to VmLck. Counted by
+ * machines with accounting user, process or kernel.
+ */
+void iof_machine_process_pages(struct iof_machine *m, uint32_t pid, int64_t *pinned, uint64_t *locked);
+/* The scratch memory of one pin call (R4.3.4, R9.3.10). It changes how many steps a pin takes, not its result. -EINVAL below 12 bytes. */
+int iof_machine_set_scratch(struct iof_machine *m, uint32_t bytes);
+
 /* ---- faults and events ---- */
 
 struct iof_page_request {

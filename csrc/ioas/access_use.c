@@ -42,7 +42,9 @@ static int check_rights(const struct iof_area *area, bool write)
 {
 	if (!(area->prot & (write ? IOF_PROT_WRITE : IOF_PROT_READ)))
 		return -EPERM;
-	return write && !area->pages->writable ? -EPERM : 0;
+	if (write && !area->pages->writable)
+		return -EPERM;
+	return area->pages->kind == IOF_PAGES_DMABUF ? -EINVAL : 0;
 }
 
 /* ---- pin ---- */

@@ -148,18 +148,24 @@ int iof_context_set_rlimit_mode(struct iof_context *ctx, uint64_t value)
 	return rc;
 }
 
-/* The machine's choices 0–2 are iof_account_mode; 3 decides as the kernel does, from the caller's rights. */
+/*
+ * The machine's choices 0–2 are iof_account_mode; 3 decides as the kernel does, from the caller's rights, and counts in every mode what is pinned. Where
+ * processes share the machine, containers have to know whose memory they are.
+ */
 int iof_context_account(struct iof_context *ctx, struct iof_account **out)
 {
 	enum iof_account_mode mode = (enum iof_account_mode)ctx->machine->accounting;
 
 	*out = NULL;
-	if (iof_likely(mode == IOF_ACCOUNT_NONE))
-		return 0;
-	if (ctx->machine->accounting == 3) {
-		if (iof_caller_may(IOF_MAY_LOCK_FREELY))
+	if (iof_likely(mode == IOF_ACCOUNT_NONE)) {
+		if (iof_likely(!ctx->machine->memory.alloc->shared))
 			return 0;
-		mode = atomic_load(&ctx->mm_mode) ? IOF_ACCOUNT_PROCESS : IOF_ACCOUNT_USER;
+		mode = IOF_ACCOUNT_UNCOUNTED;
 	}
-	return iof_account_of_caller(ctx->machine->accounts, mode, out);
+	if (ctx->machine->accounting == 3) {
+		mode = atomic_load(&ctx->mm_mode) ? IOF_ACCOUNT_PROCESS : IOF_ACCOUNT_USER;
+		if (iof_caller_may(IOF_MAY_LOCK_FREELY))
+			mode = IOF_ACCOUNT_NONE;
+	}
+	return iof_account_of_process(ctx->machine->accounts, mode, out);
 }

@@ -22,6 +22,8 @@ static int check(const struct iof_ioas *ioas, const struct cut *c)
 
 	if (atomic_load_explicit(&area->state, memory_order_acquire) != IOF_AREA_LIVE || area->prevent)
 		return -EBUSY;
+	if (area->pages->kind == IOF_PAGES_DMABUF)
+		return -EOPNOTSUPP;
 	return ((c->last + 1) | byte) & (ioas->alignment - 1) ? -EINVAL : 0;
 }
 

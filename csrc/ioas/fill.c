@@ -80,7 +80,7 @@ int iofi_area_fill(struct iof_ioas *ioas, struct iof_area *area, struct iof_rang
 {
 	int rc;
 
-	if (!ioas->n_domains)
+	if (!ioas->n_domains || iof_unlikely(iof_pages_is_revoked(area->pages)))
 		return 0;
 	rc = hold(ioas, area, r);
 	if (iof_unlikely(rc))
@@ -102,8 +102,11 @@ void iofi_area_unfill(struct iof_ioas *ioas, struct iof_area *area, struct iof_r
 int iofi_area_join(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area *area, struct iof_range r)
 {
 	bool first = !area->held;
-	int rc = first ? hold(ioas, area, r) : 0;
+	int rc;
 
+	if (iof_unlikely(iof_pages_is_revoked(area->pages)))
+		return 0;
+	rc = first ? hold(ioas, area, r) : 0;
 	if (rc)
 		return rc;
 	rc = show(ioas, &hwpt, 1, area, r);
@@ -114,6 +117,8 @@ int iofi_area_join(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area
 
 void iofi_area_leave(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area *area, struct iof_range r, bool last)
 {
+	if (iof_unlikely(!area->held))
+		return; /* revoked */
 	iofi_hwpt_unmap(hwpt, r);
 	if (last)
 		let_go(ioas, area, r);

@@ -37,7 +37,8 @@ struct iof_ioas {
 	bool small_pages; /* large pages are off: one page-table call per PAGE */
 	struct iof_hwpt *first_hwpt, *last_hwpt; /* control lock: in order of creation */
 	struct iof_access **accesses; /* by registration id, NULL: free. Changed under both, like what follows */
-	uint32_t access_room, n_accesses, n_pinning; /* n_pinning: of those that pin and so ask for PAGE alignment */
+	uint32_t access_room, n_accesses, lowest_access; /* every registration id below lowest_access is taken */
+	uint32_t n_pinning; /* accesses that pin and so ask for PAGE alignment */
 	uint64_t pieces; /* IOVA lock: the sum of the areas' accesses */
 	struct iof_rwlock use_lock; /* between the two locks: read by accesses at work, see access.h */
 	_Alignas(IOF_CACHELINE) struct iof_rwlock domains_lock;
@@ -47,14 +48,16 @@ int iof_ioas_create(struct iof_context *ctx, struct iof_ioas **out); /* reserved
 void iof_ioas_dispose(struct iof_ioas *ioas); /* unmaps everything; it is out of the table */
 
 struct iof_map_request {
-	uint64_t user_va, length;
+	uint64_t user_va, length; /* user_va: the offset with `file` */
 	uint64_t iova; /* in with `fixed`, out else */
 	unsigned prot; /* IOF_PROT_READ | IOF_PROT_WRITE */
 	bool fixed, nowait;
+	bool file; /* of the file behind `fd`, a descriptor of this process */
+	int fd;
 	enum iof_hold_policy policy;
 };
 
-/* IOAS_MAP from R4.1.2 on (2.6): the errnos of R3.5, R3.6bis and the page table's. */
+/* IOAS_MAP from R4.1.2 on (2.6), IOAS_MAP_FILE from its length on (2.16): the errnos of R3.5, R3.6bis and the page table's. */
 int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq);
 
 struct iof_copy_request {

@@ -41,6 +41,7 @@ static void machine_free(struct iof_machine *m)
 	table_fini(a, &m->devices, sizeof(struct iof_mdev));
 	table_fini(a, &m->groups, sizeof(struct iof_group));
 	table_fini(a, &m->iommus, sizeof(struct iof_iommu));
+	iof_memory_fini(&m->memory);
 	if (m->memory.identities)
 		iof_identities_destroy(m->memory.identities);
 	if (m->accounts)
@@ -93,6 +94,8 @@ static int machine_fill(struct iof_machine *m, const struct iof_machine_options 
 {
 	int rc = iof_accounts_create(m->memory.alloc, &m->accounts);
 
+	if (!rc)
+		rc = iof_memory_init(&m->memory);
 	if (!rc && opt->addresses == IOF_ADDRESS_SYNTHETIC)
 		rc = iof_identities_create(m->memory.alloc, &m->memory.identities);
 	return rc ? rc : plug_groups(m, opt);

@@ -52,6 +52,15 @@ static int place_record(struct iof_ioas *ioas, struct iof_map_request *rq, struc
 	return iof_space_insert(ioas->space, *r, (uintptr_t)&rec->area);
 }
 
+static int init_pages(struct iof_ioas *ioas, struct iof_map_request *rq, struct iof_account *account, struct iof_pages *p)
+{
+	bool writable = rq->prot & IOF_PROT_WRITE;
+
+	if (iof_unlikely(rq->file))
+		return iof_pages_init_file(p, ioas->memory, rq->fd, rq->user_va, rq->length, writable, rq->policy, account);
+	return iof_pages_init_user(p, ioas->memory, rq->user_va, rq->length, writable, rq->policy, account);
+}
+
 static int insert(struct iof_ioas *ioas, struct iof_map_request *rq, struct iof_account *account, struct iof_record **out,
 		  struct iof_range *r)
 {
@@ -60,8 +69,7 @@ static int insert(struct iof_ioas *ioas, struct iof_map_request *rq, struct iof_
 
 	if (iof_unlikely(!rec))
 		return -ENOMEM;
-	rc = iof_pages_init_user(&rec->pages, ioas->memory, rq->user_va, rq->length, rq->prot & IOF_PROT_WRITE, rq->policy,
-				 account);
+	rc = init_pages(ioas, rq, account, &rec->pages);
 	if (iof_likely(!rc)) {
 		rc = place_record(ioas, rq, rec, r);
 		if (iof_likely(!rc)) {

@@ -25,11 +25,13 @@ static bool area_is_valid(struct iof_ioas *ioas, const struct iof_index_entry *e
 {
 	struct iof_area *area = iofi_area_of(e);
 
-	if (atomic_load(&area->state) != IOF_AREA_LIVE || area->held != (ioas->n_domains != 0))
+	bool hidden = iof_pages_is_revoked(area->pages);
+
+	if (atomic_load(&area->state) != IOF_AREA_LIVE || area->held != (ioas->n_domains && !hidden))
 		return false;
 	if (!iof_pages_is_valid(area->pages, ioas->memory))
 		return false;
-	for (uint32_t i = 0; i < ioas->n_domains; i++)
+	for (uint32_t i = 0; !hidden && i < ioas->n_domains; i++)
 		if (!shows(ioas->domains[i], area, e->range, e->range.start) ||
 		    !shows(ioas->domains[i], area, e->range, e->range.last))
 			return false;
@@ -65,14 +67,31 @@ static uint64_t shown_bytes(const struct iof_hwpt *hwpt)
 	return bytes;
 }
 
+/* What page tables have to show: all areas that are held, which are all but revoked ones. */
+static uint64_t held_bytes(struct iof_ioas *ioas)
+{
+	struct iof_range from = IOF_RANGE_ALL;
+	struct iof_index_entry e;
+	uint64_t bytes = 0;
+
+	while (from.start <= from.last && iof_space_first(ioas->space, from, &e)) {
+		bytes += iofi_area_of(&e)->held ? iof_range_length(e.range) : 0;
+		if (e.range.last == UINT64_MAX)
+			break;
+		from.start = e.range.last + 1;
+	}
+	return bytes;
+}
+
 static bool hwpts_are_valid(struct iof_ioas *ioas)
 {
+	uint64_t bytes = held_bytes(ioas);
 	uint32_t n = 0;
 
 	for (struct iof_hwpt *h = ioas->first_hwpt; h; h = h->next, n++) {
 		if (h->ioas != ioas || h->index >= ioas->n_domains || ioas->domains[h->index] != h)
 			return false;
-		if (!iof_pt_is_valid(h->pt) || shown_bytes(h) != atomic_load(&ioas->count.bytes))
+		if (!iof_pt_is_valid(h->pt) || shown_bytes(h) != bytes)
 			return false;
 		if (!h->next && ioas->last_hwpt != h)
 			return false;

@@ -259,6 +259,11 @@ struct iof_account *iof_account_mine(struct iof_accounts *t, struct iof_account 
 	return now;
 }
 
+enum iof_account_mode iof_account_mode(const struct iof_account *acct)
+{
+	return acct->mode;
+}
+
 bool iof_account_moves(const struct iof_account *old, const struct iof_account *now)
 {
 	return old->payer && (old->payer != now->payer || old->process != now->process);

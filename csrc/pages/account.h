@@ -51,6 +51,8 @@ void iof_account_set_limit(struct iof_account *acct, uint64_t limit_pages); /* U
  */
 void iof_account_of_pid(struct iof_accounts *t, uint32_t pid, int64_t *pinned, uint64_t *locked);
 
+enum iof_account_mode iof_account_mode(const struct iof_account *acct);
+
 /* The account in `old`'s mode of the calling process: what CHANGE_PROCESS makes of an account. NULL: no memory. */
 struct iof_account *iof_account_mine(struct iof_accounts *t, struct iof_account *old);
 

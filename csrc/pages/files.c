@@ -314,7 +314,7 @@ int iofi_file_open(struct iofi_file *f)
 	bool opened;
 	int fd = reach(f, &opened);
 
-	return fd < 0 || opened ? fd : (int)iofi_os(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0L);
+	return fd < 0 || opened ? fd : (int)iofi_os(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3L);
 }
 
 /* ---- sizes ---- */

@@ -104,7 +104,7 @@ static uint64_t pin_most(struct iof_memory *m)
 {
 	uint32_t scratch = atomic_load_explicit(&m->scratch, memory_order_relaxed);
 
-	return (scratch ? scratch : IOF_SCRATCH_DEFAULT) / sizeof(void *);
+	return (scratch ? scratch : IOF_SCRATCH_DEFAULT) / sizeof(void *); /* IOF_SCRATCH_MIN: one */
 }
 
 /*

@@ -52,6 +52,7 @@ struct iof_memory {
 };
 
 #define IOF_SCRATCH_DEFAULT 65536u
+#define IOF_SCRATCH_MIN 12u /* one entry of a batch */
 
 /* The lists of files and dma-bufs, with alloc and address mode set. -ENOMEM. Undone by fini, also when it failed. */
 int iof_memory_init(struct iof_memory *m);
