@@ -16,12 +16,18 @@ struct fault_page {
 	uint32_t flags, perm;
 };
 
+/* Whom to answer, and for what. */
+struct asker {
+	iof_fault_answer answer;
+	void *who;
+	uint32_t pasid, grpid;
+};
+
 struct iof_fault_group {
 	struct iof_fault_group *next;
 	const void *endpoint;
-	iof_fault_answer answer;
-	void *who;
-	uint32_t dev_id, pasid, grpid;
+	struct asker asker; /* answer and who: once complete */
+	uint32_t dev_id;
 	uint32_t n; /* pages */
 	uint32_t cookie; /* outstanding: not 0 */
 	struct fault_page *last, first;
@@ -91,8 +97,8 @@ static struct iof_fault_group *group_new(struct iof_fault *f, const struct iof_f
 
 	if (!g)
 		return NULL;
-	*g = (struct iof_fault_group){ .endpoint = rq->endpoint, .dev_id = rq->dev_id, .pasid = rq->pasid, .grpid = rq->grpid,
-				       .n = 1, .first = { NULL, rq->addr, rq->flags, rq->perm } };
+	*g = (struct iof_fault_group){ .endpoint = rq->endpoint, .asker = { .pasid = rq->pasid, .grpid = rq->grpid },
+				       .dev_id = rq->dev_id, .n = 1, .first = { NULL, rq->addr, rq->flags, rq->perm } };
 	g->last = &g->first;
 	return g;
 }
@@ -119,10 +125,10 @@ static void group_free(struct iof_fault *f, struct iof_fault_group *g)
 	iof_slab_put(&f->groups, g);
 }
 
-static void group_answer(const struct iof_fault_group *g, uint32_t code)
+static void answer(const struct asker *a, uint32_t code)
 {
-	if (g->answer)
-		g->answer(g->who, g->pasid, g->grpid, code);
+	if (a->answer)
+		a->answer(a->who, a->pasid, a->grpid, code);
 }
 
 /* ---- producing ---- */
@@ -139,7 +145,7 @@ static struct iof_fault_group **partial_find(struct iof_fault *f, const struct i
 {
 	struct iof_fault_group **link = partial_bucket(f, rq);
 
-	while (*link && ((*link)->endpoint != rq->endpoint || (*link)->grpid != rq->grpid))
+	while (*link && ((*link)->endpoint != rq->endpoint || (*link)->asker.grpid != rq->grpid))
 		link = &(*link)->next;
 	return link;
 }
@@ -168,8 +174,8 @@ static int queue_group(struct iof_fault *f, struct iof_fault_group **link, const
 		if (!g)
 			return -ENOMEM;
 	}
-	g->answer = rq->answer;
-	g->who = rq->who;
+	g->asker.answer = rq->answer;
+	g->asker.who = rq->who;
 	list_append(&f->queued, g);
 	iofi_bell_sync(&f->bell, true);
 	return 0;
@@ -250,7 +256,7 @@ static void drop(struct iof_fault *f, const struct choice *c)
 	take_queued(f, c, &gone);
 	iof_lock_drop(&f->lock);
 	for (struct iof_fault_group *g = gone.first; g; g = g->next)
-		group_answer(g, IOF_FAULT_INVALID);
+		answer(&g->asker, IOF_FAULT_INVALID);
 	iof_lock_take(&f->lock);
 	while (gone.first)
 		group_free(f, list_pop(&gone));
@@ -272,7 +278,8 @@ void iof_fault_dispose(struct iof_fault *f)
 
 static int copy_group(const struct iof_fault_group *g, uint64_t at)
 {
-	struct iof_fault_record r = { .dev_id = g->dev_id, .pasid = g->pasid, .grpid = g->grpid, .cookie = g->cookie };
+	struct iof_fault_record r = { .dev_id = g->dev_id, .pasid = g->asker.pasid, .grpid = g->asker.grpid,
+				      .cookie = g->cookie };
 	int rc = 0;
 
 	for (const struct fault_page *p = &g->first; p && !rc; p = p->next, at += RECORD) {
@@ -329,7 +336,8 @@ int64_t iof_fault_read(struct iof_fault *f, uint64_t at, size_t n)
 static int write_one(struct iof_fault *f, uint64_t at)
 {
 	struct iof_fault_response r;
-	struct iof_fault_group *g, answered;
+	struct iof_fault_group *g;
+	struct asker asker = { 0 };
 	int rc = iof_copy_in(&r, at, RESPONSE);
 
 	if (rc)
@@ -339,14 +347,14 @@ static int write_one(struct iof_fault *f, uint64_t at)
 	iof_lock_take(&f->lock);
 	g = iofi_cookie_find(&f->outstanding, r.cookie);
 	if (g) {
-		answered = *g;
+		asker = g->asker;
 		iofi_cookie_drop(&f->outstanding, r.cookie);
 		group_free(f, g);
 	}
 	iof_lock_drop(&f->lock);
 	if (!g)
 		return -EINVAL;
-	group_answer(&answered, r.code);
+	answer(&asker, r.code);
 	return 0;
 }
 

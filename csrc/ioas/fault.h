@@ -7,7 +7,8 @@
  * answered). Leaving the last two always means an answer to whoever raised it; a partial group is nobody's to answer yet.
  *
  * Two dangerous words: *endpoint* names the attachment that the requests came through and is only ever compared; *answer* is the raiser's
- * function, called once per group with no lock of ours held. When it returns, the queue has forgotten the group.
+ * function, called once per group without the queue's lock: it may raise the next request. It must not wait for the context's control lock, which whoever drops
+ * or destroys holds. When it is called, the group is neither queued nor outstanding any more.
  *
  * Users of the FAULT object: the table, its open file, every page table that it serves.
  *
@@ -68,7 +69,10 @@ void iof_fault_dispose(struct iof_fault *f);
  */
 int iof_fault_report(struct iof_fault *f, const struct iof_fault_request *rq);
 
-/* The attachment ends (R8.1.8): answers INVALID to its groups, queued and outstanding; their cookies are unknown from now on. */
+/*
+ * The attachment ends (R8.1.8): answers INVALID to its groups, queued and outstanding; their cookies are unknown from now on, its partial groups
+ * forgotten. Whoever reports has to be out first: DMA faults are reported inside the device's read section, and that is waited for before this.
+ */
 void iof_fault_drop(struct iof_fault *f, const void *endpoint);
 
 /*
