@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "ioas/device.h"
+#include "ioas/fault.h"
+#include "ioas/veventq.h"
 #include "provider/engine.h"
 
 static struct iof_context *context_of(struct iof_handle *h)
@@ -298,6 +300,28 @@ static void mix_endpoints(struct iof_device *dev, uint64_t *digest)
 	}
 }
 
+static void mix_fault(struct iof_fault *f, uint64_t *digest)
+{
+	struct iof_fault_stats s;
+
+	iof_fault_stats(f, &s);
+	mix(digest, s.queued);
+	mix(digest, s.records);
+	mix(digest, s.outstanding);
+	mix(digest, s.partial);
+}
+
+static void mix_veventq(struct iof_veventq *q, uint64_t *digest)
+{
+	struct iof_veventq_stats s;
+
+	iof_veventq_stats(q, &s);
+	mix(digest, q->viommu->object.id);
+	mix(digest, (uint64_t)q->type << 32 | s.depth);
+	mix(digest, (uint64_t)s.stored << 32 | s.sequence);
+	mix(digest, s.lost);
+}
+
 static void mix_object(struct iof_object *o, uint64_t *digest)
 {
 	struct iof_ioas *ioas = (struct iof_ioas *)o;
@@ -316,6 +340,12 @@ static void mix_object(struct iof_object *o, uint64_t *digest)
 		mix(digest, (uint64_t)hwpt->ioas->object.id << 32 | hwpt->kind);
 		mix(digest, atomic_load(&hwpt->tracking));
 		mix_leaves(hwpt, digest);
+		break;
+	case IOF_OBJECT_FAULT:
+		mix_fault((struct iof_fault *)o, digest);
+		break;
+	case IOF_OBJECT_VEVENTQ:
+		mix_veventq((struct iof_veventq *)o, digest);
 		break;
 	case IOF_OBJECT_DEVICE:
 		mix_endpoints((struct iof_device *)o, digest);

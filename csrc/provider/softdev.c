@@ -7,7 +7,7 @@
 
 _Static_assert((int)IOF_DMA_MEMORY == (int)IOF_DMA_FAULT_MEMORY, "reasons");
 
-static int one(struct iof_engine *e, struct iof_dma *dma, struct iof_range r, struct iof_dma_fault *fault)
+static int one(union iof_engine *e, struct iof_dma *dma, struct iof_range r, struct iof_dma_fault *fault)
 {
 	struct iof_dma_source who = { e->file.machine, e->file.mdev, dma->pasid == IOF_NO_PASID ? 0 : dma->pasid };
 	uint64_t buffer = (uintptr_t)dma->buffer + dma->done;
