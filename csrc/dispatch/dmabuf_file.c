@@ -13,17 +13,17 @@ static void dmabuf_release(struct iof_file *f)
 
 static const struct iof_file_ops dmabuf_ops = { .kind = IOF_FILE_DMABUF, .release = dmabuf_release };
 
-/* The number that every file starts with is exchanged for the memory's. */
+/* The number stays; what it stands for is exchanged for the memory. */
 static int take_number(struct iof_file *f, struct iof_dmabuf *d)
 {
-	int fd = iof_dmabuf_open(d);
+	int fd = iof_dmabuf_open(d), rc;
 
 	if (fd < 0)
 		return fd;
-	iof_event_close(f->number);
-	f->number = fd;
+	rc = iof_event_exchange(f->number, fd);
+	iof_event_close(fd);
 	f->object = d;
-	return 0;
+	return rc;
 }
 
 int iof_file_open_dmabuf(struct iof_machine *m, uint64_t size, struct iof_file **out)

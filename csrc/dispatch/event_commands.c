@@ -9,6 +9,13 @@
 
 #define READABLE (POLLIN | POLLRDNORM)
 
+/* The file's number is the queue's bell. */
+static void give_bell(const struct iof_file *f, struct iof_bell *bell)
+{
+	bell->host = f->machine->host;
+	bell->at = f->at;
+}
+
 /* ---- a fault queue's file ---- */
 
 static int64_t fault_read(struct iof_file *f, uint64_t to, size_t n)
@@ -65,6 +72,7 @@ static int fault_open(struct iof_call *call, struct iof_cmd_fault_queue_alloc *c
 	iof_object_publish(&fault->object);
 	iof_object_ref(&fault->object);
 	f->object = fault;
+	give_bell(f, &fault->bell);
 	iof_fault_set_bell(fault, f->number);
 	iof_file_install(f);
 	return 0;
@@ -137,6 +145,7 @@ static int veventq_open(struct iof_call *call, struct iof_cmd_veventq_alloc *cmd
 		return rc;
 	}
 	f->object = q;
+	give_bell(f, &q->bell);
 	iof_veventq_set_bell(q, f->number);
 	iof_veventq_publish(q);
 	iof_object_ref(&q->object);

@@ -12,10 +12,17 @@ static struct iof_file **bucket(struct iof_machine *m, int number)
 	return &m->files[(unsigned)number % IOF_FILE_BUCKETS];
 }
 
+static bool is_listed(const struct iof_file *f)
+{
+	return !f->machine->host && f->number != IOF_FILE_NO_NUMBER;
+}
+
 static void link_in(struct iof_file *f)
 {
 	struct iof_file **at = bucket(f->machine, f->number);
 
+	if (!is_listed(f))
+		return;
 	f->next = *at;
 	*at = f;
 }
@@ -24,6 +31,8 @@ static void link_out(struct iof_file *f)
 {
 	struct iof_file **at = bucket(f->machine, f->number);
 
+	if (!is_listed(f))
+		return;
 	while (*at != f)
 		at = &(*at)->next;
 	*at = f->next;
@@ -31,11 +40,32 @@ static void link_out(struct iof_file *f)
 
 static struct iof_file *at_number(struct iof_machine *m, int number)
 {
-	struct iof_file *f = *bucket(m, number);
+	struct iof_file *f;
 
+	if (m->host)
+		return m->host->find(number);
+	f = *bucket(m, number);
 	while (f && f->number != number)
 		f = f->next;
 	return f;
+}
+
+static int open_number(struct iof_machine *m, void **at)
+{
+	if (iof_alloc_may_fail(m->memory.alloc))
+		return -ENOMEM;
+	return m->host ? m->host->open(at) : iof_event_open();
+}
+
+/* A number that the program knows is the program's to close, where the machine's host says so. */
+static void close_number(struct iof_file *f)
+{
+	if (f->number == IOF_FILE_NO_NUMBER)
+		return;
+	if (!f->machine->host)
+		iof_event_close(f->number);
+	else if (!f->installed)
+		f->machine->host->close(f->at);
 }
 
 struct iof_file *iof_file_find(struct iof_machine *m, int number)
@@ -61,24 +91,37 @@ void iof_file_renumber(struct iof_file *f, int number)
 
 /* ---- life ---- */
 
-int iof_file_make(struct iof_machine *m, struct iof_context *ctx, const struct iof_file_ops *ops, struct iof_file **out)
+static struct iof_file *make_unnamed(struct iof_machine *m, struct iof_context *ctx, const struct iof_file_ops *ops)
 {
 	struct iof_alloc *a = m->memory.alloc;
 	struct iof_file *f = iof_mem_zget(a, sizeof(*f), IOF_CACHELINE);
-	int number = f && !iof_alloc_may_fail(a) ? iof_event_open() : -ENOMEM;
 
-	if (number < 0) {
-		iof_mem_put(a, f, sizeof(*f));
-		return number;
-	}
+	if (!f)
+		return NULL;
 	iof_machine_ref(m);
 	if (ctx)
 		iof_context_ref(ctx);
 	f->machine = m;
 	f->ctx = ctx;
 	f->ops = ops;
-	f->number = number;
+	f->number = IOF_FILE_NO_NUMBER;
 	iof_lock_init(&f->lock, a->shared);
+	return f;
+}
+
+int iof_file_make(struct iof_machine *m, struct iof_context *ctx, const struct iof_file_ops *ops, struct iof_file **out)
+{
+	struct iof_file *f = make_unnamed(m, ctx, ops);
+	int number;
+
+	if (!f)
+		return -ENOMEM;
+	number = open_number(m, &f->at);
+	if (number < 0) {
+		iof_file_abort(f);
+		return number;
+	}
+	f->number = number;
 	*out = f;
 	return 0;
 }
@@ -87,15 +130,21 @@ void iof_file_install(struct iof_file *f)
 {
 	iof_lock_take(&f->machine->lock);
 	link_in(f);
+	f->installed = true;
 	iof_lock_drop(&f->machine->lock);
+	if (f->machine->host && f->number != IOF_FILE_NO_NUMBER)
+		f->machine->host->install(f->at, f);
 }
 
-/* The context may be the last of its machine's users but us, and the file's memory is the machine's: so the machine goes last. */
+/*
+ * The context may be the last of its machine's users but us, and the file's memory is the machine's: so the machine
+ * goes last.
+ */
 void iof_file_abort(struct iof_file *f)
 {
 	struct iof_machine *m = f->machine;
 
-	iof_event_close(f->number);
+	close_number(f);
 	if (f->ctx)
 		iof_context_unref(f->ctx);
 	iof_mem_put(m->memory.alloc, f, sizeof(*f));
@@ -150,17 +199,33 @@ static void release_device(struct iof_file *f)
 
 static const struct iof_file_ops device_ops = { .kind = IOF_FILE_DEVICE, .release = release_device };
 
-int iof_file_open_device(struct iof_machine *m, uint32_t index, struct iof_file **out)
+static int open_device(struct iof_machine *m, uint32_t index, bool named, struct iof_file **out)
 {
 	struct iof_mdev *mdev = iof_machine_mdev(m, index);
-	int rc = mdev ? iof_file_make(m, NULL, &device_ops, out) : -ENODEV;
+	int rc = 0;
 
+	if (!mdev)
+		return -ENODEV;
+	if (named)
+		rc = iof_file_make(m, NULL, &device_ops, out);
+	else if (!(*out = make_unnamed(m, NULL, &device_ops)))
+		rc = -ENOMEM;
 	if (rc)
 		return rc;
 	(*out)->mdev = mdev;
 	count_open(*out, 1);
 	iof_file_install(*out);
 	return 0;
+}
+
+int iof_file_open_device(struct iof_machine *m, uint32_t index, struct iof_file **out)
+{
+	return open_device(m, index, true, out);
+}
+
+int iof_file_open_unnamed_device(struct iof_machine *m, uint32_t index, struct iof_file **out)
+{
+	return open_device(m, index, false, out);
 }
 
 static int context_at(struct iof_machine *m, int number, struct iof_context **out)

@@ -12,6 +12,7 @@
 
 #include "ioas/driver.h"
 #include "iommufd_fast.h"
+#include "util/event.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,11 +25,19 @@ struct iof_foreign;
 
 /* Adds an IOMMU with a driver; both `driver` and `drv` must outlive the machine. -ENOMEM. */
 int iof_machine_add_driver(struct iof_machine *m, const struct iof_driver *driver, void *drv, struct iof_iommu **out);
+/*
+ * Who keeps the numbers of the machine's open files: for embedders that are several processes, or a table of descriptors of their own. Before
+ * anything is opened; `host` must outlive the machine. `file` of its functions is the open file's struct iof_handle, good for iof_close() once the number is gone.
+ */
+void iof_machine_set_host(struct iof_machine *m, const struct iof_event_host *host);
 /* Plugs a device behind it, into `group` or a new one (UINT32_MAX). -EINVAL, -ENODEV, -ENOMEM. */
 int iof_machine_plug_device(struct iof_machine *m, struct iof_iommu *iommu, uint32_t group, const struct iof_device_caps *caps,
 			    uint32_t *index);
 /* Takes it out: -ENODEV, -EBUSY while a handle is open on it. Its index is free again. */
 int iof_machine_unplug(struct iof_machine *m, uint32_t index);
+
+/* BIND without files: opens a device of the context's machine, under no number, and binds it. -ENODEV, -EPERM, -EINVAL bound already, -ENOMEM. */
+int iof_engine_bind(struct iof_handle *ctx, uint32_t index, struct iof_handle **dev);
 
 enum iof_attach_mode {
 	IOF_ATTACH_MODE_NEW = 0, /* -EBUSY when attached */
@@ -64,6 +73,14 @@ int iof_hwpt_set_dirty(struct iof_hwpt *hwpt, uint64_t iova);
 int iof_machine_identify(struct iof_machine *m, uint64_t va, uint64_t *address);
 
 /* ---- memory ---- */
+
+/* Reserves [start, start + length) of an IOAS for as long as it lives: -ENOENT, -EINVAL length 0, -EOVERFLOW, -EADDRINUSE, -ENOMEM (R9.3.1). */
+int iof_ioas_reserve(struct iof_handle *ctx, uint32_t ioas_id, uint64_t start, uint64_t length);
+/*
+ * What was mapped by iof_mmap() at this offset is there once more (by 1: a fork, a mapping cut in two) or once less (-1: it was unmapped). The handle is that of
+ * iof_mmap(). As long as it is there, its vIOMMU cannot be destroyed.
+ */
+void iof_mmap_count(struct iof_handle *h, uint64_t offset, int by);
 
 /*
  * A dma-buf of a device of yours: `size` bytes, rounded up to pages, zero. The handle is the exporter's; iof_fileno() of it is a descriptor that can be

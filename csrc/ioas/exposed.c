@@ -1,27 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory that a vIOMMU exposes to mmap on the context's file (behaviour.md 8.7). Each region is a memfd, so that it can be mapped any number
- * of times; offsets are first fit from PAGE.
+ * Memory that a vIOMMU exposes to mmap on the context's file (behaviour.md 8.7). Each region is shared memory, the
+ * machine's own where the machine is shared by processes, so that it can be mapped any number of times; offsets are first fit from PAGE.
  */
-#define _GNU_SOURCE /* memfd_create */
+#define _GNU_SOURCE /* mremap */
 #include <errno.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "ioas/viommu.h"
 
-static int make_memory(struct iof_exposed *e, size_t length)
+static int make_memory(struct iof_alloc *a, struct iof_exposed *e, size_t length)
 {
-	e->memfd = memfd_create("iommufd-exposed", MFD_CLOEXEC);
-	if (e->memfd < 0)
-		return -ENOMEM;
-	e->memory = ftruncate(e->memfd, (off_t)length) ? MAP_FAILED :
-		    mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, e->memfd, 0);
-	if (e->memory == MAP_FAILED) {
-		close(e->memfd);
-		return -ENOMEM;
+	if (a->shared) {
+		e->memory = iof_mem_zget(a, length, IOF_PAGE_SIZE);
+		return e->memory ? 0 : -ENOMEM;
 	}
-	return 0;
+	e->memory = iof_alloc_may_fail(a) ? MAP_FAILED :
+		    mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	return e->memory == MAP_FAILED ? -ENOMEM : 0;
+}
+
+static void free_memory(struct iof_alloc *a, struct iof_exposed *e)
+{
+	if (a->shared)
+		iof_mem_put(a, e->memory, e->length);
+	else
+		munmap(e->memory, e->length);
+}
+
+/* The same memory once more, somewhere else: an old length of 0 asks for that. */
+static int map_again(const struct iof_exposed *e, int prot, void **out)
+{
+	int saved = errno, rc = 0;
+
+	*out = mremap(e->memory, 0, e->length, MREMAP_MAYMOVE);
+	if (*out == MAP_FAILED)
+		rc = -ENOMEM;
+	else if (prot != (PROT_READ | PROT_WRITE) && mprotect(*out, e->length, prot)) {
+		munmap(*out, e->length);
+		rc = -ENOMEM;
+	}
+	errno = saved;
+	return rc;
 }
 
 /* The list is ascending: the first gap that fits. */
@@ -42,7 +62,7 @@ static void insert(struct iof_context *ctx, struct iof_exposed *e)
 int iof_viommu_expose(struct iof_viommu *v, size_t length, void **memory, uint64_t *offset)
 {
 	struct iof_exposed *e = iof_mem_zget(v->ctx->machine->memory.alloc, sizeof(*e), 16);
-	int rc = e ? make_memory(e, length) : -ENOMEM;
+	int rc = e ? make_memory(v->ctx->machine->memory.alloc, e, length) : -ENOMEM;
 
 	if (rc) {
 		iof_mem_put(v->ctx->machine->memory.alloc, e, sizeof(*e));
@@ -66,8 +86,7 @@ void iof_viommu_conceal(struct iof_viommu *v)
 			continue;
 		}
 		*at = e->next;
-		munmap(e->memory, e->length);
-		close(e->memfd);
+		free_memory(v->ctx->machine->memory.alloc, e);
 		iof_mem_put(v->ctx->machine->memory.alloc, e, sizeof(*e));
 	}
 }
@@ -90,8 +109,7 @@ int iof_context_mmap(struct iof_context *ctx, uint64_t offset, uint64_t length, 
 	e = region_at(ctx, offset);
 	/* Not while its owner is being made, or dies. */
 	if (e && e->length == length && iof_object_users(&e->viommu->object)) {
-		*out = mmap(NULL, length, prot, MAP_SHARED, e->memfd, 0);
-		rc = *out == MAP_FAILED ? -ENOMEM : 0;
+		rc = map_again(e, prot, out);
 		if (!rc)
 			iof_object_ref(&e->viommu->object);
 	}

@@ -17,6 +17,7 @@
 #include "ioas/iotlb.h"
 #include "ioas/preset.h"
 #include "pages/pages.h"
+#include "util/event.h"
 #include "util/lock.h"
 #include "util/rsec.h"
 
@@ -78,6 +79,7 @@ struct iof_machine {
 	unsigned accounting; /* enum iof_accounting of the public API */
 	struct iof_iommu *soft[IOF_PRESETS]; /* made on first use; also among iommus */
 	struct iof_table iommus, groups, devices; /* machine lock */
+	const struct iof_event_host *host; /* who keeps the numbers of open files; NULL: `files` */
 	struct iof_file *files[IOF_FILE_BUCKETS]; /* machine lock: open files by number, chained by the floor above */
 	struct iof_context *contexts; /* machine lock: every living context */
 	_Atomic uint32_t next_domain; /* IOTLB tags */

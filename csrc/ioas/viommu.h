@@ -24,7 +24,6 @@ struct iof_exposed {
 	struct iof_viommu *viommu;
 	struct iof_exposed *next; /* the context's list, ascending offsets */
 	uint64_t offset, length;
-	int memfd;
 	void *memory;
 };
 

@@ -47,6 +47,27 @@ int iof_machine_unplug(struct iof_machine *m, uint32_t index)
 	return 0;
 }
 
+void iof_machine_set_host(struct iof_machine *m, const struct iof_event_host *host)
+{
+	m->host = host;
+}
+
+int iof_engine_bind(struct iof_handle *ctx, uint32_t index, struct iof_handle **dev)
+{
+	struct iof_context *c = context_of(ctx);
+	struct iof_file *f;
+	int rc = iof_file_open_unnamed_device(c->machine, index, &f);
+
+	if (rc)
+		return rc;
+	rc = iof_device_bind(c, f->mdev, &f->dev);
+	if (rc)
+		iof_file_close(f);
+	else
+		*dev = iofi_engine_handle(f);
+	return rc;
+}
+
 /* Runs on a bound device with its file's lock, so that it stays bound. */
 static struct iof_device *take_bound(struct iof_handle *h)
 {
@@ -214,6 +235,35 @@ int iof_machine_identify(struct iof_machine *m, uint64_t va, uint64_t *address)
 	if (!m->memory.identities)
 		return -EOPNOTSUPP;
 	return iof_identity_runs(m->memory.identities, iof_align_down(va, IOF_PAGE_SIZE), 1, false, first_address, address);
+}
+
+/* ---- memory ---- */
+
+int iof_ioas_reserve(struct iof_handle *ctx, uint32_t ioas_id, uint64_t start, uint64_t length)
+{
+	struct iof_object *o;
+	struct iof_ioas *ioas;
+	struct iof_range r;
+	int rc;
+
+	if (!length)
+		return -EINVAL;
+	if (iof_range_make(start, length, &r))
+		return -EOVERFLOW;
+	o = iof_object_get(&context_of(ctx)->objects, ioas_id, IOF_OBJECT_IOAS);
+	if (!o)
+		return -ENOENT;
+	ioas = (struct iof_ioas *)o;
+	iof_lock_take(&ioas->records->lock);
+	rc = iof_space_reserve(ioas->space, r, 0);
+	iof_lock_drop(&ioas->records->lock);
+	iof_object_put(o);
+	return rc;
+}
+
+void iof_mmap_count(struct iof_handle *h, uint64_t offset, int by)
+{
+	iof_context_vma(context_of(h), offset, by);
 }
 
 /* ---- faults and events ---- */

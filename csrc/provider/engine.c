@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "dispatch/call.h"
+#include "ioas/viommu.h"
 
 #define MOST 0x7ffff000u /* what one read or write of the kernel moves at most */
 
@@ -37,9 +38,20 @@ static int device_ioctl(struct iof_handle *h, unsigned long cmd, void *arg, bool
 	return nowait ? -EAGAIN : iof_dispatch_device(file_of(h), cmd, (uintptr_t)arg);
 }
 
+/* R8.7.2, up to where the regions are looked at. */
+static int context_mmap(struct iof_handle *h, size_t length, int prot, int flags, uint64_t offset, void **out)
+{
+	if (!(flags & MAP_SHARED))
+		return -EINVAL;
+	if (prot & PROT_EXEC)
+		return -EPERM;
+	return iof_context_mmap(file_of(h)->ctx, offset, length, prot, out);
+}
+
 static const struct iof_provider context_provider = {
 	.name = "engine",
 	.ioctl = context_ioctl,
+	.mmap = context_mmap,
 	.fileno = number,
 	.close = close_file,
 	.map_many = iofi_engine_map_many,
@@ -93,7 +105,10 @@ static int64_t event_write(struct iof_handle *h, const void *from, size_t n)
 	return bounded(file_of(h)->ops->write, file_of(h), from, n);
 }
 
-/* A position that is not the start: the file must be able to move data at all, then it says that it cannot be sought in (R8.1.1). */
+/*
+ * A position that is not the start: the file must be able to move data at all, then it says that it cannot be sought
+ * in (R8.1.1).
+ */
 static int position_error(const void *move, uint64_t offset)
 {
 	return !move || offset > INT64_MAX ? -EINVAL : -ESPIPE;
@@ -150,7 +165,7 @@ static const struct iof_provider *provider_of(const struct iof_file *f)
 }
 
 /* The first to ask writes the door; two at once write the same. */
-static struct iof_handle *handle_of(struct iof_file *f)
+struct iof_handle *iofi_engine_handle(struct iof_file *f)
 {
 	union iof_engine *e = (union iof_engine *)f;
 
@@ -166,7 +181,7 @@ int iof_engine_open(struct iof_machine *m, struct iof_handle **out)
 	int rc = iof_file_open_context(m, &f);
 
 	if (!rc)
-		*out = handle_of(f);
+		*out = iofi_engine_handle(f);
 	return rc;
 }
 
@@ -176,7 +191,7 @@ int iof_engine_open_device(struct iof_machine *m, uint32_t index, struct iof_han
 	int rc = iof_file_open_device(m, index, &f);
 
 	if (!rc)
-		*out = handle_of(f);
+		*out = iofi_engine_handle(f);
 	return rc;
 }
 
@@ -186,6 +201,6 @@ int iof_file_handle(struct iof_machine *m, int file, struct iof_handle **out)
 
 	if (!f)
 		return -EBADF;
-	*out = handle_of(f);
+	*out = iofi_engine_handle(f);
 	return 0;
 }

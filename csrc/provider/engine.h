@@ -6,7 +6,10 @@
 #include "dispatch/file.h"
 #include "provider/provider.h"
 
-/* One piece of memory: the file's first word is the handle. So a file's handle is there as soon as the file is, and is always the same. */
+/*
+ * One piece of memory: the file's first word is the handle. So a file's handle is there as soon as the file is, and
+ * is always the same.
+ */
 union iof_engine {
 	struct iof_handle handle;
 	struct iof_file file;
@@ -19,6 +22,8 @@ static inline union iof_engine *iofi_engine(const struct iof_handle *h)
 {
 	return (union iof_engine *)h;
 }
+
+struct iof_handle *iofi_engine_handle(struct iof_file *f); /* always the same one */
 
 /* batch.c */
 int iofi_engine_map_many(struct iof_handle *h, struct iof_map_many *many);

@@ -41,6 +41,7 @@ void iofi_alloc_init(struct iof_alloc *a, void *(*get)(struct iof_alloc *, size_
 	a->get = get;
 	a->put = put;
 	a->shared = shared;
+	a->step = NULL;
 	atomic_init(&a->fail_countdown, 0);
 	atomic_init(&a->fail_seen, 0);
 	atomic_init(&a->live_bytes, 0);
@@ -49,7 +50,11 @@ void iofi_alloc_init(struct iof_alloc *a, void *(*get)(struct iof_alloc *, size_
 
 int64_t iof_alloc_fail_nth(struct iof_alloc *a, int64_t n)
 {
-	int64_t left = atomic_exchange(&a->fail_countdown, 0);
+	int64_t left = atomic_load(&a->fail_countdown);
+
+	if (left < 0) /* somebody else counts */
+		return 0;
+	left = atomic_exchange(&a->fail_countdown, 0);
 
 	if (n > 0) {
 		atomic_store(&a->fail_seen, 0);
@@ -58,10 +63,19 @@ int64_t iof_alloc_fail_nth(struct iof_alloc *a, int64_t n)
 	return left;
 }
 
+void iof_alloc_fail_by(struct iof_alloc *a, bool (*step)(struct iof_alloc *a))
+{
+	if (step)
+		a->step = step;
+	atomic_store(&a->fail_countdown, step ? -1 : 0);
+}
+
 bool iof_alloc_step(struct iof_alloc *a)
 {
 	int64_t n = atomic_load(&a->fail_countdown);
 
+	if (n < 0)
+		return a->step(a);
 	do {
 		if (n <= 0)
 			return false;

@@ -26,7 +26,8 @@ struct iof_alloc {
 	/* `size` is the size that was asked for; p is never NULL. */
 	void (*put)(struct iof_alloc *a, void *p, size_t size);
 	bool shared; /* memory is visible to children after fork: locks inside must be process-shared */
-	_Atomic int64_t fail_countdown; /* 0: off; n > 0: the n-th fallible step from now fails, once */
+	bool (*step)(struct iof_alloc *a); /* asked while fail_countdown is negative: has the next step to fail? */
+	_Atomic int64_t fail_countdown; /* 0: off; n > 0: the n-th fallible step from now fails, once; < 0: see iof_alloc_fail_by() */
 	_Atomic uint64_t fail_seen; /* fallible steps since a countdown was armed last, up to the one that failed */
 	_Atomic uint64_t live_bytes;
 	_Atomic uint64_t live_blocks;
@@ -40,6 +41,12 @@ void iof_alloc_init_heap(struct iof_alloc *a);
  * countdown: above 0 when its failure had not come yet, so a sweep over n is over when disarming returns more than 0.
  */
 int64_t iof_alloc_fail_nth(struct iof_alloc *a, int64_t n);
+
+/*
+ * Asks `step` at every fallible step from now on, in the thread that takes it: who wants to fail the n-th step of one thread counts there.
+ * NULL ends that. Not while other threads allocate.
+ */
+void iof_alloc_fail_by(struct iof_alloc *a, bool (*step)(struct iof_alloc *a));
 
 /* The slow half of iof_alloc_may_fail(): takes one step of an armed countdown. */
 bool iof_alloc_step(struct iof_alloc *a);

@@ -24,6 +24,13 @@ void iof_event_close(int fd)
 	(void)iofi_syscall(SYS_close, fd);
 }
 
+int iof_event_exchange(int to, int from)
+{
+	long rc = iofi_syscall(SYS_dup3, from, to, O_CLOEXEC);
+
+	return rc < 0 ? (int)rc : 0;
+}
+
 void iof_event_set(int fd)
 {
 	uint64_t one = 1;

@@ -162,6 +162,24 @@ int iof_guard_setup(enum iof_guard_mode mode)
 	return rc;
 }
 
+/* A fault of this moment may still go to the handler that was there, or meet one half: the same happens where two threads install handlers. */
+int iof_guard_sigaction(int sig, const struct sigaction *now, struct sigaction *old)
+{
+	unsigned i = sig == SIGBUS;
+	int done;
+
+	iof_lock_take(&guard.lock);
+	done = guard.installed;
+	if (done && old)
+		*old = guard.before[i];
+	if (done && now) {
+		guard.before[i] = *now;
+		atomic_store(&guard.spent[i], false);
+	}
+	iof_lock_drop(&guard.lock);
+	return done;
+}
+
 int iof_guard_teardown(void)
 {
 	int saved = errno, rc = 0;

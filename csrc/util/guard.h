@@ -24,6 +24,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct sigaction;
+
 enum iof_guard_mode {
 	IOF_GUARD_SIGNAL = 0, /* the default */
 	IOF_GUARD_SYSCALL = 1,
@@ -37,6 +39,12 @@ int iof_guard_setup(enum iof_guard_mode mode);
  * on top. The next use installs them anew. For tests and unloading; no guarded call may be under way.
  */
 int iof_guard_teardown(void);
+
+/*
+ * sigaction() for SIGSEGV and SIGBUS as the rest of the process should see it, for who stands between the process and libc: while ours is installed,
+ * `now` (may be NULL) becomes the handler behind it and `old` (may be NULL) is what that was. 1: done; 0: ours is not installed, sigaction() is right.
+ */
+int iof_guard_sigaction(int sig, const struct sigaction *now, struct sigaction *old);
 
 /*
  * 0 or -EFAULT. On a fault a leading part may have been copied. `from` and `to` are addresses in this process; a range
