@@ -108,6 +108,8 @@ static int list_room(struct iof_ioas *ioas)
 static void list_remove(struct iof_ioas *ioas, struct iof_access *a, uint32_t id)
 {
 	ioas->accesses[id] = NULL;
+	if (id < ioas->lowest_access)
+		ioas->lowest_access = id;
 	ioas->n_accesses--;
 	ioas->n_pinning -= a->needs_pin;
 }
@@ -119,9 +121,10 @@ static int list_add(struct iof_ioas *ioas, struct iof_access *a, uint32_t *id)
 
 	if (rc)
 		return rc;
-	for (*id = 0; ioas->accesses[*id];)
+	for (*id = ioas->lowest_access; ioas->accesses[*id];)
 		++*id;
 	ioas->accesses[*id] = a;
+	ioas->lowest_access = *id + 1;
 	ioas->n_accesses++;
 	ioas->n_pinning += a->needs_pin;
 	if (iofi_ioas_alignment(ioas) > ioas->alignment)
