@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The event queues through their files: per record, from the report to the program that reads it (and, for faults, to the raiser that hears the
- * answer). 1000 ns_min would be 10^6 records a second.
+ * The event queues through their files: per record, from the report to the program that reads it (and, for faults, to
+ * the raiser that hears the answer). 1000 ns_min would be 10^6 records a second.
  *
  *   batch/N: N records are reported, then read with as many calls of `room` records as it takes; one thread
  *   threads: a producer and a reader that sleeps in poll(2)
@@ -45,8 +45,8 @@ static void hear(void *who, uint32_t pasid, uint32_t grpid, uint32_t code)
 static void raise_fault(uint32_t i)
 {
 	must(iof_fault_report(fault, &(struct iof_fault_request){
-		.endpoint = &fault, .answer = hear, .who = &answered, .dev_id = 1, .flags = IOF_FAULT_LAST_PAGE, .grpid = i,
-		.perm = IOF_FAULT_READ, .addr = (uint64_t)i << 12 }));
+		.endpoint = &fault, .answer = hear, .who = &answered, .dev_id = 1, .flags = IOF_FAULT_LAST_PAGE,
+		.grpid = i, .perm = IOF_FAULT_READ, .addr = (uint64_t)i << 12 }));
 }
 
 static void report_event(uint32_t i)

@@ -78,7 +78,10 @@ void *iofi_cookie_find(const struct iof_cookies *t, uint32_t cookie)
 	return cookie && cookie <= t->next ? t->at[cookie - 1] : NULL;
 }
 
-/* The highest number goes without the heap, and with the last one out the table is as new: the two common orders of answering stay cheap. */
+/*
+ * The highest number goes without the heap, and with the last one out the table is as new: the two common orders of
+ * answering stay cheap.
+ */
 void iofi_cookie_drop(struct iof_cookies *t, uint32_t cookie)
 {
 	t->at[cookie - 1] = NULL;

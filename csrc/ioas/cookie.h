@@ -2,8 +2,9 @@
 /*
  * Cookies: small numbers handed out for pointers, always the lowest free one from 1.
  *
- * Numbers up to `next` have been used; those of them that came back are in a heap with the lowest on top. So taking and giving back
- * cost a handful of steps, whatever the order, and giving back never needs memory: the heap has room for every number there is.
+ * Numbers up to `next` have been used; those of them that came back are in a heap with the lowest on top. So taking
+ * and giving back cost a handful of steps, whatever the order, and giving back never needs memory: the heap has room
+ * for every number there is.
  *
  * Not locked: the owner's lock covers it.
  */

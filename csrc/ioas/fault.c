@@ -245,7 +245,10 @@ static void take_outstanding(struct iof_fault *f, const struct choice *c, struct
 	}
 }
 
-/* Out of the queue under the lock, answered without it, freed under it again: the raiser may do what it likes in its function. */
+/*
+ * Out of the queue under the lock, answered without it, freed under it again: the raiser may do what it likes in its
+ * function.
+ */
 static void drop(struct iof_fault *f, const struct choice *c)
 {
 	struct iof_fault_list gone = { 0 };

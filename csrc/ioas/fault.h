@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fault queue: page requests of devices on their way to a program, and its answers on their way back (behaviour.md 8.1).
+ * The fault queue: page requests of devices on their way to a program, and its answers on their way back
+ * (behaviour.md 8.1).
  *
- * A device raises page requests in *groups*; the last request of a group carries LAST_PAGE, and the group is answered as one. So a
- * group is in one of three places: *partial* (its last page has not come), *queued* (to be read), *outstanding* (read, its cookie handed out, not
- * answered). Leaving the last two always means an answer to whoever raised it; a partial group is nobody's to answer yet.
+ * A device raises page requests in *groups*; the last request of a group carries LAST_PAGE, and the group is answered
+ * as one. So a group is in one of three places: *partial* (its last page has not come), *queued* (to be read),
+ * *outstanding* (read, its cookie handed out, not answered). Leaving the last two always means an answer to whoever
+ * raised it; a partial group is nobody's to answer yet.
  *
- * Two dangerous words: *endpoint* names the attachment that the requests came through and is only ever compared; *answer* is the raiser's
- * function, called once per group without the queue's lock: it may raise the next request. It must not wait for the context's control lock, which whoever drops
- * or destroys holds. When it is called, the group is neither queued nor outstanding any more.
+ * Two dangerous words: *endpoint* names the attachment that the requests came through and is only ever compared;
+ * *answer* is the raiser's function, called once per group without the queue's lock: it may raise the next request.
+ * It must not wait for the context's control lock, which whoever drops or destroys holds. When it is called, the
+ * group is neither queued nor outstanding any more.
  *
  * Users of the FAULT object: the table, its open file, every page table that it serves.
  *
@@ -64,20 +67,21 @@ void iof_fault_abort(struct iof_context *ctx, struct iof_fault *f); /* undoes cr
 void iof_fault_dispose(struct iof_fault *f);
 
 /*
- * Takes one request: queues the group when it is the last page, keeps it for later else. -ENOMEM: not taken, and with a last page the
- * group's earlier pages are gone too; the caller answers for it (INVALID).
+ * Takes one request: queues the group when it is the last page, keeps it for later else. -ENOMEM: not taken, and with
+ * a last page the group's earlier pages are gone too; the caller answers for it (INVALID).
  */
 int iof_fault_report(struct iof_fault *f, const struct iof_fault_request *rq);
 
 /*
- * The attachment ends (R8.1.8): answers INVALID to its groups, queued and outstanding; their cookies are unknown from now on, its partial groups
- * forgotten. Whoever reports has to be out first: DMA faults are reported inside the device's read section, and that is waited for before this.
+ * The attachment ends (R8.1.8): answers INVALID to its groups, queued and outstanding; their cookies are unknown from
+ * now on, its partial groups forgotten. Whoever reports has to be out first: DMA faults are reported inside the
+ * device's read section, and that is waited for before this.
  */
 void iof_fault_drop(struct iof_fault *f, const void *endpoint);
 
 /*
- * The file (R8.1.3, R8.1.4). `at` is the caller's memory. Bytes done, or -ESPIPE n is no multiple of the record, -EINVAL, -EFAULT, -ENOMEM. Never waits
- * for an entry.
+ * The file (R8.1.3, R8.1.4). `at` is the caller's memory. Bytes done, or -ESPIPE n is no multiple of the record,
+ * -EINVAL, -EFAULT, -ENOMEM. Never waits for an entry.
  */
 int64_t iof_fault_read(struct iof_fault *f, uint64_t at, size_t n);
 int64_t iof_fault_write(struct iof_fault *f, uint64_t at, size_t n);

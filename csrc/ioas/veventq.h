@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The event queue of a vIOMMU: events of one type on their way to the program that plays the guest's IOMMU (behaviour.md 8.5).
+ * The event queue of a vIOMMU: events of one type on their way to the program that plays the guest's IOMMU
+ * (behaviour.md 8.5).
  *
- * A report takes the next sequence number whether or not its event finds room. What finds none is *lost*: a marker with the number of the last lost
- * event stands behind all stored ones, and goes when an event is stored again, because the gap in the numbers then tells the same.
- * So the marker is always the last entry, and a flag and a number are all it needs.
+ * A report takes the next sequence number whether or not its event finds room. What finds none is *lost*: a marker
+ * with the number of the last lost event stands behind all stored ones, and goes when an event is stored again,
+ * because the gap in the numbers then tells the same. So the marker is always the last entry, and a flag and a number
+ * are all it needs.
  *
  * Users of the VEVENTQ object: the table, its open file. It is a user of its vIOMMU.
  *
- * Locks: the vIOMMU's lock covers the list of its queues, and is held while an event is put into one; `lock` covers the queue. The
- * reader takes only `lock`.
+ * Locks: the vIOMMU's lock covers the list of its queues, and is held while an event is put into one; `lock` covers
+ * the queue. The reader takes only `lock`.
  */
 #ifndef IOF_IOAS_VEVENTQ_H
 #define IOF_IOAS_VEVENTQ_H
@@ -38,18 +40,19 @@ struct iof_veventq {
 };
 
 /*
- * Id reserved, not published and not yet found by reports. -EEXIST the vIOMMU has a queue of this type; -ENOMEM, -EBUSY. The caller has a
- * user of the vIOMMU. Control lock; so are the next three.
+ * Id reserved, not published and not yet found by reports. -EEXIST the vIOMMU has a queue of this type; -ENOMEM,
+ * -EBUSY. The caller has a user of the vIOMMU. Control lock; so are the next three.
  */
 int iof_veventq_create(struct iof_context *ctx, struct iof_viommu *v, uint32_t type, uint32_t depth,
 		       struct iof_veventq **out);
 void iof_veventq_abort(struct iof_context *ctx, struct iof_veventq *q); /* undoes create */
 void iof_veventq_publish(struct iof_veventq *q); /* cannot fail */
-void iof_veventq_dispose(struct iof_veventq *q); /* it is out of the object table: forgets its events, leaves the vIOMMU, is freed */
+/* It is out of the object table: forgets its events, leaves the vIOMMU, is freed. */
+void iof_veventq_dispose(struct iof_veventq *q);
 
 /*
- * An event of n bytes for the queue of `type`. 0: stored, or lost because the queue is full; -EOPNOTSUPP no such queue; -ENOMEM lost for want of
- * memory. Any thread, no lock of this floor held; the caller keeps the vIOMMU alive.
+ * An event of n bytes for the queue of `type`. 0: stored, or lost because the queue is full; -EOPNOTSUPP no such
+ * queue; -ENOMEM lost for want of memory. Any thread, no lock of this floor held; the caller keeps the vIOMMU alive.
  */
 int iof_veventq_report(struct iof_viommu *v, uint32_t type, const void *data, size_t n);
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of the two event queues share: queues opened through the raw door, descriptors looked at, memory that is not all there. */
+/*
+ * What the tests of the two event queues share: queues opened through the raw door, descriptors looked at, memory
+ * that is not all there.
+ */
 #ifndef IOF_TESTS_EVENTS_H
 #define IOF_TESTS_EVENTS_H
 
@@ -25,9 +28,11 @@ static inline int fault_alloc(struct iof_handle *ctx, uint32_t *id, int *fd)
 	return rc;
 }
 
-static inline int veventq_alloc(struct iof_handle *ctx, uint32_t viommu, uint32_t type, uint32_t depth, uint32_t *id, int *fd)
+static inline int veventq_alloc(struct iof_handle *ctx, uint32_t viommu, uint32_t type, uint32_t depth, uint32_t *id,
+				int *fd)
 {
-	struct iof_cmd_veventq_alloc c = { .size = sizeof(c), .viommu_id = viommu, .type = type, .veventq_depth = depth };
+	struct iof_cmd_veventq_alloc c = { .size = sizeof(c), .viommu_id = viommu, .type = type,
+					   .veventq_depth = depth };
 	int rc = iof_ioctl(ctx, IOF_CMD_VEVENTQ_ALLOC, &c);
 
 	*id = c.out_veventq_id;

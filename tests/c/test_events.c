@@ -669,7 +669,7 @@ TEST(positions)
 	CHECK_EQ(iof_pwrite(file, &w, 8, 0), 8);
 	CHECK_EQ(iof_read(file, &r, SIZE_MAX - 15), -EINVAL); /* a negative count, to the kernel */
 	CHECK_EQ(iof_write(file, &r, SIZE_MAX - 7), -EINVAL);
-	CHECK_EQ(iof_read(file, &r, (size_t)INT64_MAX / 40 * 40), -ESPIPE); /* the kernel's bound is no multiple of 40 */
+	CHECK_EQ(iof_read(file, &r, (size_t)INT64_MAX / 40 * 40), -ESPIPE); /* cut to no multiple of 40 */
 	teardown();
 }
 
@@ -773,8 +773,8 @@ static void *produce(void *arg)
 
 	for (uint32_t i = 0; i < GROUPS; i++)
 		for (uint32_t page = 0; page <= i % 3; page++) {
-			struct iof_fault_request rq = { .endpoint = p, .answer = count_answer, .who = p, .dev_id = p->index,
-							.grpid = i, .addr = page,
+			struct iof_fault_request rq = { .endpoint = p, .answer = count_answer, .who = p,
+							.dev_id = p->index, .grpid = i, .addr = page,
 							.flags = page == i % 3 ? IOF_FAULT_LAST_PAGE : 0 };
 
 			if (iof_fault_report(fault, &rq))
@@ -783,7 +783,10 @@ static void *produce(void *arg)
 	return NULL;
 }
 
-/* Reads and answers all that comes, sleeping in poll(2): a missed bell would be a time-out. Groups are whole, and in order. */
+/*
+ * Reads and answers all that comes, sleeping in poll(2): a missed bell would be a time-out. Groups are whole, and in
+ * order.
+ */
 static bool consume(uint32_t want)
 {
 	struct iof_fault_record r[64];
@@ -887,7 +890,8 @@ static void *open_and_close(void *arg)
 		uint32_t id;
 		int fd;
 
-		if (iof_engine_open(m, &c) || fault_alloc(c, &id, &fd) || iof_file_handle(m, fd, &f) || iof_fileno(f) != fd)
+		if (iof_engine_open(m, &c) || fault_alloc(c, &id, &fd) || iof_file_handle(m, fd, &f) ||
+		    iof_fileno(f) != fd)
 			abort();
 		iof_close(i % 2 ? f : c);
 		iof_close(i % 2 ? c : f);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* needs: tsan */
-/* The event queue of a vIOMMU: its command, its stream to the byte, sequence numbers and losses, producers against a reader. */
+/*
+ * The event queue of a vIOMMU: its command, its stream to the byte, sequence numbers and losses, producers against a
+ * reader.
+ */
 #include <pthread.h>
 
 #include "check.h"
@@ -88,7 +91,8 @@ TEST(alloc_checks)
 	int other_fd;
 
 	setup_viommu();
-	good = (struct iof_cmd_veventq_alloc){ .size = sizeof(good), .viommu_id = v->object.id, .type = TYPE, .veventq_depth = 2 };
+	good = (struct iof_cmd_veventq_alloc){ .size = sizeof(good), .viommu_id = v->object.id, .type = TYPE,
+					       .veventq_depth = 2 };
 #define EXPECT(rc, ...)                                                                                                \
 	do {                                                                                                           \
 		c = good;                                                                                              \
@@ -103,7 +107,8 @@ TEST(alloc_checks)
 	EXPECT(-EINVAL, c.veventq_depth = (1u << 19) + 1, c.viommu_id = 99);
 	EXPECT(-ENOENT, c.viommu_id = 99);
 	EXPECT(-ENOENT, c.viommu_id = 0);
-	EXPECT(0, c.size = 28, c.reserved = 77, c.veventq_depth = 1u << 19); /* beyond a size of 28, `reserved` is not looked at */
+	/* Beyond a size of 28, `reserved` is not looked at. */
+	EXPECT(0, c.size = 28, c.reserved = 77, c.veventq_depth = 1u << 19);
 	id = c.out_veventq_id;
 	CHECK_EQ(id, 2);
 	CHECK(c.out_veventq_fd >= 3);
@@ -127,7 +132,8 @@ TEST(alloc_is_undone_when_its_answer_is_lost)
 	void *lost;
 
 	setup_viommu();
-	c = (struct iof_cmd_veventq_alloc){ .size = sizeof(c), .viommu_id = v->object.id, .type = TYPE, .veventq_depth = 2 };
+	c = (struct iof_cmd_veventq_alloc){ .size = sizeof(c), .viommu_id = v->object.id, .type = TYPE,
+					    .veventq_depth = 2 };
 	lost = read_only(&c, sizeof(c));
 	before = open_descriptors();
 	CHECK_EQ(iof_ioctl(ctx, IOF_CMD_VEVENTQ_ALLOC, lost), -EFAULT);
