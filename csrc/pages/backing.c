@@ -114,16 +114,22 @@ static int populate(struct iof_pages *p, struct iof_memory *m, struct iof_range 
 	return rc;
 }
 
-/* Where the container is mapped while anything of it is held: all of it, because it has one base. */
+/*
+ * Where the container is mapped while anything of it is held: all of it, because it has one base. With synthetic
+ * addresses the base stays, and the window is there so that soft devices reach the pages even if nobody else has the
+ * file mapped; a container too long to be mapped does without.
+ */
 static int settle(struct iof_pages *p, struct iof_memory *m)
 {
 	struct iofi_backing *b = p->backing;
 	int rc;
 
-	if (m->address_mode != IOF_ADDRESS_VA || b->window)
+	if (b->window)
 		return 0;
 	rc = iofi_window_get(m->files, b->file, bytes_of(p, 0, p->npages - 1), p->writable, &b->window);
-	if (!rc)
+	if (rc == -E2BIG)
+		return m->address_mode == IOF_ADDRESS_VA ? -ENOMEM : 0;
+	if (!rc && m->address_mode == IOF_ADDRESS_VA)
 		p->base = iofi_window_address(b->window, b->offset);
 	return rc;
 }

@@ -12,7 +12,7 @@ struct iofi_backing {
 	struct iof_account *account; /* who is charged; under the container's lock; NULL: nobody */
 	struct iofi_file *file;
 	uint64_t offset; /* of slot 0 */
-	struct iofi_window *window; /* the container's lock: while held, with virtual addresses */
+	struct iofi_window *window; /* the container's lock: while held */
 	struct iof_dmabuf *dmabuf; /* NULL: a file */
 	struct iofi_backing *next; /* the dma-buf's list, under its lock */
 	_Atomic bool revoked;

@@ -423,7 +423,7 @@ static int window_make(struct iof_files *t, struct iofi_file *f, struct iof_rang
 	if (!rc) {
 		w->file = f;
 		w->at = window_range(fd, r);
-		rc = iof_range_span(w->at) >= REACHABLE ? -ENOMEM : window_map(w, fd);
+		rc = iof_range_span(w->at) >= REACHABLE ? -E2BIG : window_map(w, fd);
 		if (opened)
 			iofi_os_close(fd);
 	}
@@ -448,7 +448,9 @@ int iofi_window_get(struct iof_files *t, struct iofi_file *f, struct iof_range r
 		*out = window_find(f, r, false); /* made writable if it could be */
 	if (!*out)
 		rc = window_make(t, f, r, out);
-	if (!rc)
+	if (rc)
+		*out = NULL;
+	else
 		(*out)->users++;
 	iof_lock_drop(&t->lock);
 	return rc;

@@ -60,7 +60,7 @@ int iofi_file_check(struct iofi_file *f, struct iof_range r);
 
 /*
  * A window that has at least r, writable if `write` and the file allows it. -ENOMEM no memory, no address space, an
- * injected failure; -EFAULT out of reach.
+ * injected failure; -E2BIG more than a process can ever map; -EFAULT out of reach.
  */
 int iofi_window_get(struct iof_files *t, struct iofi_file *f, struct iof_range r, bool write, struct iofi_window **out);
 void iofi_window_put(struct iof_files *t, struct iofi_window *w);

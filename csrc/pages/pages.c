@@ -557,8 +557,10 @@ static bool backing_is_valid(const struct iof_pages *p, const struct iof_memory 
 {
 	const struct iofi_backing *b = p->backing;
 
-	if (m->address_mode != IOF_ADDRESS_VA || state == IOF_PAGES_EMPTY)
+	if (state == IOF_PAGES_EMPTY)
 		return p->base == b->offset && !b->window;
+	if (m->address_mode != IOF_ADDRESS_VA)
+		return p->base == b->offset;
 	return b->window && p->base == iofi_window_address(b->window, b->offset);
 }
 
