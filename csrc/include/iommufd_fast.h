@@ -185,7 +185,7 @@ struct iof_hwpt_stats {
 int iof_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats *out); /* -ENOENT */
 
 struct iof_mapping_info {
-	uint64_t iova, last, address; /* source address of the first byte */
+	uint64_t iova, last, address; /* source address of the first byte; in a file: its offset */
 	uint32_t flags, pad; /* READABLE, WRITEABLE */
 };
 /* The lowest mapping of an IOAS that intersects [start, last]: 0, -ENOENT. */

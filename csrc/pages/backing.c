@@ -181,9 +181,9 @@ uint64_t iof_pages_source(const struct iof_pages *p)
 	return iofi_is_user(p) ? p->base : p->backing->offset;
 }
 
-bool iof_pages_is_revoked(const struct iof_pages *p)
+bool iof_pages_is_revoked_slow(const struct iof_pages *p)
 {
-	return p->kind == IOF_PAGES_DMABUF && atomic_load_explicit(&p->backing->revoked, memory_order_acquire);
+	return atomic_load_explicit(&p->backing->revoked, memory_order_acquire);
 }
 
 struct iof_account *iof_pages_owner(const struct iof_pages *p)

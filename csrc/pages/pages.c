@@ -117,6 +117,8 @@ static int pin_memory(struct iof_pages *p, struct iof_memory *m, uint64_t first,
 	uint64_t most = pin_most(m);
 	int rc = 0;
 
+	if (iof_alloc_may_fail(m->alloc))
+		return -ENOMEM; /* the scratch memory */
 	if (p->policy == IOF_HOLD_TRUST && !counted)
 		return pin_part(p, m, first, last);
 	for (uint64_t n; !rc && first <= last; first += n) {

@@ -121,7 +121,12 @@ int iof_pages_init_file(struct iof_pages *p, struct iof_memory *m, int fd, uint6
 uint64_t iof_pages_source(const struct iof_pages *p);
 
 /* A dma-buf container whose exporter has taken the memory back: it can be held but must not be shown to any device. */
-bool iof_pages_is_revoked(const struct iof_pages *p);
+bool iof_pages_is_revoked_slow(const struct iof_pages *p);
+
+static inline bool iof_pages_is_revoked(const struct iof_pages *p)
+{
+	return iof_unlikely(p->kind == IOF_PAGES_DMABUF) && iof_pages_is_revoked_slow(p);
+}
 
 /* Drops everything but the struct itself; all intervals must have been released. */
 void iof_pages_fini(struct iof_pages *p, struct iof_memory *m);

@@ -206,7 +206,7 @@ static int find_mapping(struct iof_ioas *ioas, struct iof_range r, struct iof_ma
 		area = iofi_area_of(&e);
 		if (atomic_load(&area->state) == IOF_AREA_LIVE) {
 			*out = (struct iof_mapping_info){ .iova = e.range.start, .last = e.range.last,
-							  .address = area->pages->base + area->start_byte,
+							  .address = iof_pages_source(area->pages) + area->start_byte,
 							  .flags = flags_of(area) };
 			return 0;
 		}

@@ -242,7 +242,7 @@ TEST(failure_sweep)
 		}
 }
 
-/* Which errno an injected failure has: a pin's is -EFAULT, a charge's -ENOMEM. */
+/* Which errno an injected failure has: scratch memory's -ENOMEM, a pin's is -EFAULT, a charge's -ENOMEM. */
 TEST(injected_errno)
 {
 	struct rig r;
@@ -251,10 +251,12 @@ TEST(injected_errno)
 	rig_open(&r, IOF_ADDRESS_VA, IOF_ACCOUNT_NONE);
 	make(&r, &p, (void *)0x4000, 2, IOF_HOLD_TRUST);
 	iof_alloc_fail_nth(&r.alloc, 1);
-	CHECK_EQ(iof_pages_hold(&p, &r.memory, 0, 1), -EFAULT);
-	iof_alloc_fail_nth(&r.alloc, 2);
 	CHECK_EQ(iof_pages_hold(&p, &r.memory, 0, 1), -ENOMEM);
+	iof_alloc_fail_nth(&r.alloc, 2);
+	CHECK_EQ(iof_pages_hold(&p, &r.memory, 0, 1), -EFAULT);
 	iof_alloc_fail_nth(&r.alloc, 3);
+	CHECK_EQ(iof_pages_hold(&p, &r.memory, 0, 1), -ENOMEM);
+	iof_alloc_fail_nth(&r.alloc, 4);
 	CHECK_EQ(iof_pages_hold(&p, &r.memory, 0, 1), 0);
 	CHECK_EQ(iof_alloc_fail_nth(&r.alloc, 0), 1);
 	iof_pages_release(&p, &r.memory, 0, 1);
