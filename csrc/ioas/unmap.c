@@ -18,16 +18,21 @@ static int claim(const struct iof_index_entry *e, struct iof_range r)
 	return 0;
 }
 
-/* The IOVA lock is held on entry and on return, and dropped while page tables are cleared. */
-static void remove_area(struct iof_ioas *ioas, const struct iof_index_entry *e)
+/*
+ * The IOVA lock is held on entry and on return, and dropped while page tables are cleared; one who may not wait keeps it, because taking it again
+ * may be waiting.
+ */
+static void remove_area(struct iof_ioas *ioas, const struct iof_index_entry *e, bool nowait)
 {
 	struct iof_area *area = iofi_area_of(e);
 	struct iof_record *elsewhere;
 
 	if (area->held) {
-		iof_lock_drop(&ioas->records->lock);
+		if (!nowait)
+			iof_lock_drop(&ioas->records->lock);
 		iofi_area_unfill(ioas, area, e->range);
-		iof_lock_take(&ioas->records->lock);
+		if (!nowait)
+			iof_lock_take(&ioas->records->lock);
 	}
 	iof_space_remove(ioas->space, e->range.start);
 	elsewhere = iof_area_put(ioas->records, area);
@@ -38,7 +43,7 @@ static void remove_area(struct iof_ioas *ioas, const struct iof_index_entry *e)
 	}
 }
 
-static int unmap_locked(struct iof_ioas *ioas, struct iof_range r, uint64_t *bytes)
+static int unmap_locked(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint64_t *bytes)
 {
 	struct iof_range from = r;
 	struct iof_index_entry e;
@@ -48,7 +53,7 @@ static int unmap_locked(struct iof_ioas *ioas, struct iof_range r, uint64_t *byt
 		rc = claim(&e, r);
 		if (iof_unlikely(rc))
 			return rc;
-		remove_area(ioas, &e);
+		remove_area(ioas, &e, nowait);
 		*bytes += iof_range_length(e.range);
 		iofi_count(&ioas->count.unmaps, 1);
 		iofi_count(&ioas->count.bytes, -iof_range_length(e.range));
@@ -80,7 +85,7 @@ int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint6
 	*bytes = 0;
 	if (iof_unlikely(rc))
 		return rc;
-	rc = nowait && !quick(ioas, r) ? -EAGAIN : unmap_locked(ioas, r, bytes);
+	rc = nowait && !quick(ioas, r) ? -EAGAIN : unmap_locked(ioas, r, nowait, bytes);
 	iof_lock_drop(&ioas->records->lock);
 	iofi_end(ioas);
 	return rc;
