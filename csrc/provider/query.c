@@ -241,6 +241,7 @@ static void mix_ranges(struct iof_ioas *ioas, uint64_t *digest)
 	mix(digest, ioas->small_pages);
 }
 
+/* Under the domains lock, as a writer: no table is freed under our feet. */
 static void mix_leaves(struct iof_hwpt *hwpt, uint64_t *digest)
 {
 	struct iof_range r = IOF_RANGE_ALL;
@@ -274,7 +275,9 @@ static void mix_object(struct iof_object *o, uint64_t *digest)
 		break;
 	case IOF_OBJECT_HWPT:
 		mix(digest, ((struct iof_hwpt *)o)->ioas->object.id);
+		iof_rwlock_write(&((struct iof_hwpt *)o)->ioas->domains_lock);
 		mix_leaves((struct iof_hwpt *)o, digest);
+		iof_rwlock_write_drop(&((struct iof_hwpt *)o)->ioas->domains_lock);
 		break;
 	default:
 		info = endpoint((struct iof_device *)o);
