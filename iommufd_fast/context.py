@@ -21,7 +21,7 @@ from iommufd_fast.ioas import LAST, Ioas
 from iommufd_fast.machine import Machine, MachineDevice, SoftDevice, default_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]
+    from typing_extensions import Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +132,11 @@ class Iommufd(Owned):
 
     def destroy(self, number: int) -> None:
         """Destroy an object by its id (IOMMU_DESTROY). Its handle, if there is one, is closed."""
-        err = self._h.destroy(channel.as_u64(number, "id", 0xFFFFFFFF))
+        handle = self._named(channel.as_u64(number, "id", 0xFFFFFFFF))
+        err = self._h.destroy(number)
         if err < 0:
             raise failed(err, "destroy", f"cannot destroy object {number} of {self._h.name}", holders="")
-        self._lost(number)
+        self._lost(handle)
 
     # -- the raw door -------------------------------------------------------------------------------------------------
 
@@ -159,9 +160,11 @@ class Iommufd(Owned):
         Handles see what happens here: a Mapping unmapped this way is stale, an object destroyed this way is closed.
         """
         before = b"" if buffer is None else bytes(memoryview(buffer).cast("B")[:24])
+        destroys = cmd == uapi.Command.DESTROY and len(before) >= 8
+        named = self._named(int(np.frombuffer(before[:8], uapi.DESTROY)[0]["id"])) if destroys else None
         result = self._h.ioctl(cmd, buffer)
-        if cmd == uapi.Command.DESTROY and result == 0:
-            self._lost(int(np.frombuffer(before[:8], uapi.DESTROY)[0]["id"]))
+        if destroys and result == 0:
+            self._lost(named)
         elif cmd == uapi.Command.IOAS_UNMAP and len(before) == 24:
             self._unmapped(np.frombuffer(before, uapi.IOAS_UNMAP)[0])
         if result < 0:
@@ -176,12 +179,18 @@ class Iommufd(Owned):
 
     # -- keeping handles true -----------------------------------------------------------------------------------------
 
-    def _lost(self, number: int) -> None:
+    def _named(self, number: int) -> Ioas | Hwpt | None:
+        """The handle of an id. Asked before the object is destroyed: afterwards the id may be another's at once."""
+        return self._ioases.get(number) or self._hwpts.get(number)
+
+    def _lost(self, handle: Ioas | Hwpt | None) -> None:
         """An object is no more."""
+        if handle is None:
+            return
         for table in (self._ioases, self._hwpts):
-            handle = table.pop(number, None)  # type: ignore[attr-defined]
-            if handle is not None:
-                handle._end("was destroyed")
+            if table.get(handle.id) is handle:
+                del table[handle.id]
+        handle._end("was destroyed")
 
     def _sweep_automatic(self) -> None:
         """After an attachment changed: automatic page tables that went with it."""
@@ -191,8 +200,7 @@ class Iommufd(Owned):
             if handle.automatic:
                 stats = self._h.hwpt_stats(number)
                 if isinstance(stats, int) or not stats["automatic"] or stats["ioas_id"] != handle.ioas.id:
-                    self._hwpts.pop(number, None)
-                    handle._end("went with its last device")
+                    self._lost(handle)
 
     def _hwpt_by_id(self, number: int) -> Hwpt:
         """The handle of a page table; a new one if it was made automatically or through the raw door."""
@@ -279,7 +287,7 @@ class Iommufd(Owned):
         for device in list(self._devices.values()):
             device.close()
         self._h.close()
-        handles = [*self._ioases.values(), *self._hwpts.values()]
+        handles: list[Ioas | Hwpt] = [*self._ioases.values(), *self._hwpts.values()]
         self._ioases.clear()
         self._hwpts.clear()
         for handle in handles if not forked else ():

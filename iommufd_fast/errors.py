@@ -102,7 +102,7 @@ class DmaFault(IommufdError):
     write : bool
         Whether the device wanted to write there.
     done : int
-        Bytes moved before the fault.
+        Bytes moved before the fault; when the memory is gone, at least so many.
     """
 
     def __init__(self, what: str, iova: int, reason: str, write: bool, done: int) -> None:
@@ -182,7 +182,7 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("pins", _e.EFAULT): "nothing is mapped there in this process",
     ("machine", _e.EINVAL): "every group needs at least one device",
     ("plug", _e.ENODEV): "no such group; see machine.groups",
-    ("dma", _e.EINVAL): "a segment wraps around the end of the address space, or the source overlaps in a way DMA cannot",
+    ("dma", _e.EINVAL): "a segment is empty or wraps around the end of the address space",
     ("ioctl", _e.EFAULT): "the struct, or memory that it points to, is not there",
     ("ioctl", _e.E2BIG): "the struct is longer than what is known and its tail is not zero",
     ("ioctl", _e.EMSGSIZE): "the array is too short; the struct now says how many entries there are",
@@ -221,7 +221,7 @@ def failed(err: int, operation: str, what: str, *, index: int | None = None, **f
 def check(result: Any, operation: str, what: str, **facts: object) -> Any:
     """Return a result of the C core, or raise when it is a negative errno."""
     if isinstance(result, int) and result < 0:
-        raise failed(result, operation, what, **facts)
+        raise failed(result, operation, what, index=None, **facts)
     return result
 
 

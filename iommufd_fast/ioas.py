@@ -294,7 +294,7 @@ class Ioas(IoasCore):
         err = self.context._h.destroy(self.id)
         if err < 0:
             raise failed(err, "destroy", f"cannot destroy {self._what()}", holders=self._holders())
-        self.context._lost(self.id)
+        self.context._lost(self)
 
     def _holders(self) -> str:
         names = [f"HWPT {h.id}" for h in self.hwpts] + [f"device {e.dev_id}" for e in self.endpoints]

@@ -31,7 +31,7 @@ class MachineDevice:
     open : bool
         Whether some context has it open.
     bound : bool
-        Whether a context owns its group's DMA.
+        Whether a context has bound it, and so owns its group's DMA.
     """
 
     index: int

@@ -83,6 +83,9 @@ cdef class MachineHandle:
             iof_machine_put(self.m)
         self.m = NULL
 
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {self.name}: it belongs to its process; open one there")
+
     cdef int check(self) except -1:
         if self.born != forks:
             forked(self.name)
@@ -188,6 +191,9 @@ cdef class Handle:
         if self.h != NULL and self.born == forks:
             iof_close(self.h)
         self.h = NULL
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {self.name}: it belongs to its process; open one there")
 
     def open_on(self, MachineHandle machine not None, device, str name):
         """Open the iommufd (device None) or a device's file on a machine: 0 or a negative errno."""

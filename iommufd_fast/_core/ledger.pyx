@@ -122,6 +122,9 @@ cdef class Home:
     `gone` is the sentence that says why the address space is no more.
     """
 
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle IOAS {self.id}: it belongs to its process; make one there")
+
     cdef int check(self) except -1:
         if self.gone is not None:
             raise ValueError(self.gone)
