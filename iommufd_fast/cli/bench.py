@@ -33,6 +33,7 @@ def _measure(plan: matrix.Plan) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from iommufd_fast.bench.paths import WrongAnswer
     from iommufd_fast.bench.run import run
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
@@ -42,7 +43,10 @@ def _measure(plan: matrix.Plan) -> dict[str, Any]:
         def progress(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, description=what or "checking")
 
-        return run(plan, progress)
+        try:
+            return run(plan, progress)
+        except WrongAnswer as e:
+            raise click.ClickException(f"the engine gave a wrong answer, so there are no figures: {e}") from e
 
 
 def show(document: dict[str, Any]) -> None:
