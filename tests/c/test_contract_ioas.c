@@ -712,6 +712,15 @@ static uint32_t table_of(unsigned i)
 	return e[0].hwpt_id;
 }
 
+static uint32_t holes(uint32_t id)
+{
+	struct iof_uapi_range r[8];
+	uint32_t n = 8;
+
+	CHECK_EQ(ranges(id, r, &n, NULL), 0);
+	return n;
+}
+
 TEST(a_group_is_in_one_table)
 {
 	uint32_t other, a, b, manual;
@@ -730,6 +739,9 @@ TEST(a_group_is_in_one_table)
 	CHECK_EQ(attach(dev[1], manual, NULL), 0); /* a replace moves both (R6.9.1) */
 	CHECK_EQ(table_of(0), manual);
 	CHECK_EQ(table_of(1), manual);
+	CHECK_EQ(holes(other), 2); /* their reserved ranges moved with them */
+	CHECK_EQ(holes(ioas), 1);
+	CHECK_EQ(alignment(), 1);
 	CHECK_EQ(destroy(ctx, a), -ENOENT);
 	CHECK_EQ(attach(dev[0], manual, NULL), 0); /* where it is already: nothing */
 	CHECK_EQ(detach(dev[0]), 0);
@@ -757,15 +769,6 @@ TEST(a_failed_replace_leaves_the_old_one)
 	CHECK_EQ(digest(), before);
 	CHECK_EQ(table_of(0), a);
 	teardown();
-}
-
-static uint32_t holes(uint32_t id)
-{
-	struct iof_uapi_range r[8];
-	uint32_t n = 8;
-
-	CHECK_EQ(ranges(id, r, &n, NULL), 0);
-	return n;
 }
 
 /*
