@@ -95,9 +95,16 @@ def test_memory_that_is_gone_when_its_turn_comes_is_said(monkeypatch):
     assert made["results"] and not any(r["memory"] == "memfd" for r in made["results"])
 
 
+def test_past_its_limit_a_run_still_measures_every_case_but_in_fewer_rounds():
+    made = run(Plan(**TINY | {"paths": ("c",), "rounds": 5, "limit": 0.0}))
+    assert {len(r["round_medians"]) for r in made["results"]} == {2}
+
+
 def test_a_wrong_answer_ends_the_command_with_a_sentence(monkeypatch):
     monkeypatch.setattr(CPath, "dma", lambda self, iova, buffer, write: None)
-    done = CliRunner().invoke(cli, "bench --quick --path c --live 0 --rounds 1 --seconds 0.001".split())
+    done = CliRunner().invoke(
+        cli, ["bench", "--quick", "--path", "c", "--live", "0", "--rounds", "1", "--seconds", "0.001"]
+    )
     assert done.exit_code == 1 and "Error: the engine gave a wrong answer, so there are no figures: " in done.output
 
 

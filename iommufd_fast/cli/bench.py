@@ -102,7 +102,7 @@ def show(document: dict[str, Any]) -> None:
 )
 @click.option("--cross", is_flag=True, help="The whole product of the axes instead of one axis at a time.")
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Repetitions of each case.  [7]")
-@click.option("--seconds", type=click.FloatRange(0.001, 60), help="Time per case and round.  [0.3; quick: 0.1]")
+@click.option("--seconds", type=click.FloatRange(0.001, 60), help="Time per case and round.  [0.3; quick: 0.07]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Of the random choices.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JSON.")
 @click.option(

@@ -121,7 +121,8 @@ def live(ax: Axes, document: Document) -> bool:
                 )
             drawn = True
     if drawn:
-        ax.set(xscale="log", yscale="log", xlabel="live mappings (4K); shaded: up to p99, C", title="Cost of a call against live mappings ")
+        ax.set(xscale="log", yscale="log", title="Cost of a call against live mappings")
+        ax.set_xlabel("live mappings (4K); shaded: up to p99, C")
         _ticks(ax, all_values, count_text, at)
         _times(ax.yaxis)
         _legend(ax)
