@@ -36,6 +36,11 @@ struct iof_iotlb_set {
 
 struct iof_iotlb {
 	struct iof_iotlb_set set[IOF_IOTLB_SETS];
+	/*
+	 * Bit i: set i may hold an entry, or one larger than 4 KiB. Set before the entry is, cleared with it, both under the set's
+	 * lock; an invalidation reads them after it has waited for the readers, so it sees the bit of every entry that may be stale.
+	 */
+	_Atomic uint64_t occupied, large;
 	_Atomic uint64_t hits, misses, evictions, invalidations, dropped;
 	_Atomic bool drop; /* test hook: a broken IOMMU that ignores invalidations */
 };
