@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from iommufd_fast import uapi
-from iommufd_fast._core import channel
+from iommufd_fast._core import machines
 from iommufd_fast._core.commands import ContextHandle, DeviceHandle
-from iommufd_fast._core.mapping import sweep
+from iommufd_fast._core.handles import sweep
 from iommufd_fast._handle import Owned
 from iommufd_fast.device import Device
 from iommufd_fast.endpoint import Endpoint, endpoints_of
@@ -39,7 +39,8 @@ class ContextStats:
 class Iommufd(Owned):
     """An open context, made by `open` or `Machine.open`.
 
-    It keeps its devices, IOASes and page tables until they or it are closed, so none is lost by forgetting a variable.
+    It keeps its devices, IOASes and page tables until they or it are closed, so none is lost by forgetting a
+    variable.
     Everything may be called from any thread.
     """
 
@@ -94,7 +95,7 @@ class Iommufd(Owned):
         if isinstance(device, MachineDevice):
             return self.machine._device(device.index)
         if not isinstance(device, SoftDevice):
-            return self.machine._device(channel.as_u64(device, "device", 0xFFFFFFFE))
+            return self.machine._device(machines.as_u64(device, "device", 0xFFFFFFFE))
         if device.machine is not None and device.machine is not self.machine:
             raise ValueError(f"{device!r} is on another machine than {self!r}")
         if device.index is not None:
@@ -124,7 +125,7 @@ class Iommufd(Owned):
         if ioas.context is not self or device.context is not self:
             raise ValueError("device and ioas must belong to this context")
         what = f"cannot make a page table of {ioas!r} for {device.name}"
-        bits = channel.as_u64(flags, "flags", 0xFFFFFFFF)
+        bits = machines.as_u64(flags, "flags", 0xFFFFFFFF)
         number = check(self._h.hwpt_alloc(bits, device.id, ioas.id), "hwpt", what)
         made = Hwpt._new(context=self, id=number, ioas=ioas, automatic=False, _gone=False)
         self._hwpts[number] = made
@@ -132,7 +133,7 @@ class Iommufd(Owned):
 
     def destroy(self, number: int) -> None:
         """Destroy an object by its id (IOMMU_DESTROY). Its handle, if there is one, is closed."""
-        handle = self._named(channel.as_u64(number, "id", 0xFFFFFFFF))
+        handle = self._named(machines.as_u64(number, "id", 0xFFFFFFFF))
         err = self._h.destroy(number)
         if err < 0:
             raise failed(err, "destroy", f"cannot destroy object {number} of {self._h.name}", holders="")
@@ -249,7 +250,7 @@ class Iommufd(Owned):
 
     @rlimit_mode.setter
     def rlimit_mode(self, mode: int) -> None:
-        value = self._h.option(uapi.Option.RLIMIT_MODE, uapi.OptionOp.SET, 0, channel.as_u64(mode, "rlimit_mode"))
+        value = self._h.option(uapi.Option.RLIMIT_MODE, uapi.OptionOp.SET, 0, machines.as_u64(mode, "rlimit_mode"))
         check(value, "rlimit_mode", f"cannot set the mode of {self._h.name} to {mode}")
 
     def stats(self) -> ContextStats:

@@ -62,7 +62,8 @@ class Device(Owned):
     def attach(self, target: Ioas | Hwpt) -> Hwpt:
         """Let the device reach what is mapped in an IOAS; if it is attached already, switch over.
 
-        Switching acts on all devices of the group at once. DMA that runs meanwhile sees the old or the new address space.
+        Switching acts on all devices of the group at once. DMA that runs meanwhile sees the old or the new address
+        space.
 
         Parameters
         ----------

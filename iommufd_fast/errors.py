@@ -98,7 +98,8 @@ class DmaFault(IommufdError):
     iova : int
         The first IOVA that was refused.
     reason : str
-        "blocked" (not attached), "unmapped", "denied" (no such permission) or "memory" (mapped, but the memory is gone).
+        "blocked" (not attached), "unmapped", "denied" (no such permission) or "memory" (mapped, but the memory is
+        gone).
     write : bool
         Whether the device wanted to write there.
     done : int
@@ -156,15 +157,24 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("unmap", _e.EOVERFLOW): "the range wraps around the end of the address space",
     ("allow", _e.EINVAL): "each range needs start < last, and none may overlap another",
     ("allow", _e.EADDRINUSE): "a range covers a reserved one; stay inside iova_ranges()",
-    ("huge_pages", _e.EINVAL): "it cannot be turned off while page tables and mappings are there; unmap or detach first",
+    (
+        "huge_pages",
+        _e.EINVAL,
+    ): "it cannot be turned off while page tables and mappings are there; unmap or detach first",
     ("huge_pages", _e.EADDRINUSE): "a live mapping is not aligned to 4096 bytes; unmap it first",
     ("bind", _e.EPERM): "another context owns a device of the same group; close that context's devices first, or use a "
     "device of another group",
     ("bind", _e.EINVAL): "it is open already; close the other handle first",
     ("bind", _e.ENODEV): "the machine has no such device; see machine.devices, or plug() one",
-    ("attach", _e.EINVAL): "the page table does not fit the device (another IOMMU, aperture or alignment), or a mapping "
+    (
+        "attach",
+        _e.EINVAL,
+    ): "the page table does not fit the device (another IOMMU, aperture or alignment), or a mapping "
     "in the IOAS is not aligned for it",
-    ("attach", _e.EADDRINUSE): "mappings or allowed ranges of the IOAS lie in the device's reserved regions, outside its "
+    (
+        "attach",
+        _e.EADDRINUSE,
+    ): "mappings or allowed ranges of the IOAS lie in the device's reserved regions, outside its "
     "aperture, or are not aligned to its pages; unmap them first",
     ("attach", _e.EBUSY): "the device's group is in use otherwise; detach it first",
     ("attach", _e.ENOENT): "the IOAS or HWPT was destroyed",

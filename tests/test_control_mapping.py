@@ -99,7 +99,10 @@ def test_every_kind_of_access(dev, ioas):
     buf = pages(1)
     for access, reads, writes in (("r", True, False), ("w", False, True), ("rw", True, True)):
         with ioas.map(buf, access=access) as m:
-            for allowed, call in ((reads, lambda: dev.dma_read(m.iova, 4)), (writes, lambda: dev.dma_write(m.iova, b"x"))):
+            for allowed, call in (
+                (reads, lambda: dev.dma_read(m.iova, 4)),
+                (writes, lambda: dev.dma_write(m.iova, b"x")),
+            ):
                 if allowed:
                     call()
                 else:
@@ -116,7 +119,7 @@ def test_read_only_memory(dev, ioas):
         assert dev.dma_read(m.iova, 4096) == data
 
 
-# -- keeping memory alive -------------------------------------------------------------------------------------------------
+# -- keeping memory alive ---------------------------------------------------------------------------------------------
 
 
 def test_memory_is_kept_until_unmap(ioas):
@@ -187,7 +190,7 @@ def test_a_handle_in_a_cycle_with_its_memory_is_collected(ioas):
     assert alive() is None and ioas.stats().mappings == 0
 
 
-# -- forgotten handles ---------------------------------------------------------------------------------------------------
+# -- forgotten handles ------------------------------------------------------------------------------------------------
 
 
 def test_a_forgotten_mapping_warns_and_is_unmapped(ioas):
@@ -217,6 +220,15 @@ def test_a_forgotten_context_warns_and_closes(machine):
     assert not machine.devices[0].open and machine.is_valid()
 
 
+def test_a_forgotten_copy_of_several_warns_once(ctx, ioas):
+    buf = pages(2)
+    with ioas.map(buf[:PAGE], iova=0x1000), ioas.map(buf[PAGE:], iova=0x2000):
+        copy = ioas.copy_to(ioas, 0x1000, 2 * PAGE)
+        with pytest.warns(ResourceWarning) as seen:
+            del copy
+        assert len(seen) == 1 and ioas.stats().mappings == 2
+
+
 def test_nothing_warns_when_everything_was_closed(machine):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -228,7 +240,7 @@ def test_nothing_warns_when_everything_was_closed(machine):
         gc.collect()
 
 
-# -- unmapped by other means ---------------------------------------------------------------------------------------------
+# -- unmapped by other means ------------------------------------------------------------------------------------------
 
 
 def raw_unmap(ioas, m):
@@ -297,7 +309,7 @@ def test_only_what_was_unmapped_is_stale(ioas):
     assert ioas.stats().mappings == 0
 
 
-# -- copies --------------------------------------------------------------------------------------------------------------
+# -- copies -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_copy_keeps_the_memory_alive(ctx, dev, ioas):
@@ -326,7 +338,16 @@ def test_a_copy_of_several_mappings_goes_as_one(ctx, ioas):
     copy = ioas.copy_to(other, 0x101000, 2 * PAGE, dst_iova=0x9000)
     assert copy.iova == 0x9000 and other.stats().mappings == 2 and not copy.stale
     assert other.unmap(0x9000, PAGE) == PAGE  # one half by other means
-    assert copy.stale and other.stats().mappings == 0
+    assert copy.stale and not copy.closed and "stale" in repr(copy) and other.stats().mappings == 1
+    new = ioas.copy_to(other, 0x100000, PAGE, dst_iova=0x9000)  # in its place
+    copy.close()
+    assert not new.stale and other.stats().mappings == 1
+    new.close()
+    copy = ioas.copy_to(other, 0x101000, 2 * PAGE)
+    other.unmap(copy.iova, PAGE)
+    with pytest.raises(iof.NotFound, match="by other means"):
+        copy.unmap()
+    assert copy.closed and other.stats().mappings == 0
     copy = ioas.copy_to(other, 0x100000, 4 * PAGE)
     copy.unmap()
     assert other.stats().mappings == 0

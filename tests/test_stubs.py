@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The type stubs say what the extension modules are: compared by mypy's stubtest, name by name, argument by argument."""
+"""The type stubs say what the extension modules are, by mypy's stubtest: name by name, argument by argument."""
 
 from __future__ import annotations
 

@@ -91,10 +91,12 @@ def test_struct(struct, from_c):
 
 
 def test_every_command_has_a_struct():
-    assert {c.name for c in uapi.Command} | {"RANGE"} == {n for n in vars(uapi) if isinstance(getattr(uapi, n), np.dtype)}
+    assert {c.name for c in uapi.Command} | {"RANGE"} == {
+        n for n in vars(uapi) if isinstance(getattr(uapi, n), np.dtype)
+    }
 
 
-# -- the raw door --------------------------------------------------------------------------------------------------------
+# -- the raw door -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -116,7 +118,9 @@ def test_a_life_through_the_raw_door(ctx):
     assert ctx.ioctl(uapi.Command.IOAS_ALLOC, alloc) == 0 and alloc["out_ioas_id"] == 1
     buf = np.zeros(8192, np.uint8)
     address = (buf.ctypes.data + 4095) & ~4095
-    m = command(uapi.IOAS_MAP, flags=uapi.MapFlag.READABLE | uapi.MapFlag.WRITEABLE, ioas_id=1, user_va=address, length=4096)
+    m = command(
+        uapi.IOAS_MAP, flags=uapi.MapFlag.READABLE | uapi.MapFlag.WRITEABLE, ioas_id=1, user_va=address, length=4096
+    )
     ctx.ioctl(uapi.Command.IOAS_MAP, m)
     assert m["iova"] == 0x1000
     ctx.ioctl(uapi.Command.IOAS_UNMAP, command(uapi.IOAS_UNMAP, ioas_id=1, iova=0x1000, length=4096))
