@@ -6,9 +6,10 @@ from __future__ import annotations
 import errno
 import mmap
 
-import iommufd_fast as iof
 import numpy as np
 import pytest
+
+import iommufd_fast as iof
 
 PAGE = mmap.PAGESIZE
 MSI = 0xFEE00000

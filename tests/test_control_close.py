@@ -6,9 +6,10 @@ from __future__ import annotations
 import itertools
 import threading
 
-import iommufd_fast as iof
 import numpy as np
 import pytest
+
+import iommufd_fast as iof
 
 ORDERS = list(itertools.permutations(["map", "dev", "ioas", "ctx", "machine"]))
 

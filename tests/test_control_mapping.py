@@ -9,9 +9,10 @@ import sys
 import warnings
 import weakref
 
-import iommufd_fast as iof
 import numpy as np
 import pytest
+
+import iommufd_fast as iof
 from iommufd_fast import uapi
 
 PAGE = mmap.PAGESIZE

@@ -8,9 +8,10 @@ import mmap
 import os
 import threading
 
-import iommufd_fast as iof
 import numpy as np
 import pytest
+
+import iommufd_fast as iof
 
 PAGE = mmap.PAGESIZE
 
@@ -208,7 +209,7 @@ def test_unmap_while_another_thread_does_dma(machine, dev, ioas):
     thread.start()
     try:
         rounds = 0
-        while rounds < 300 or not (seen["done"] and seen["fault"]) and rounds < 20000:
+        while rounds < 300 or (not (seen["done"] and seen["fault"]) and rounds < 20000):
             rounds += 1
             m = ioas.map(buf, iova=0x100000)
             if rounds % 3 == 0:

@@ -11,9 +11,10 @@ import threading
 import traceback
 import warnings
 
-import iommufd_fast as iof
 import numpy as np
 import pytest
+
+import iommufd_fast as iof
 
 
 def in_child(check) -> None:
@@ -54,7 +55,7 @@ def world(machine):
 
 
 def test_calls_in_a_child_refuse_and_name_spawn(world):
-    machine, ctx, dev, ioas, hwpt, m, buf = world
+    machine, ctx, dev, ioas, hwpt, m, _buf = world
 
     def check():
         for call in (

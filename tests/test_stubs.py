@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import iommufd_fast
 import pytest
+
+import iommufd_fast
 
 PACKAGE = Path(iommufd_fast.__file__).parent
 MODULES = sorted(p.stem for p in (PACKAGE / "_core").glob("*.pyx"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import re
 
-import iommufd_fast as iof
 import numpy as np
 import pytest
-from iommufd_fast import uapi
 from support import CSRC, compiler, run
+
+import iommufd_fast as iof
+from iommufd_fast import uapi
 
 HEADER = (CSRC / "dispatch" / "uapi.h").read_text()
 ENUMS = {
