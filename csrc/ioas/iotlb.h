@@ -4,7 +4,7 @@
  *
  * It is there to be wrong when it may: a translation stays until it is invalidated or evicted, whatever the page table says meanwhile, as in
  * hardware. Entries are looked up and put in by DMA inside the domain's read section; an unmap clears the page table, waits for the readers,
- * invalidates, and waits once more if anything was thrown out (a reader may have just hit it).
+ * invalidates, and waits once more: a reader may have just hit an entry, be it thrown out now or evicted since.
  *
  * PASIDs share their domain's tag: the tag is of the page table, which is what an endpoint's (device, PASID) selects.
  *
