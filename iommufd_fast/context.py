@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from iommufd_fast import uapi
-from iommufd_fast._core import channel
+from iommufd_fast._core import machines
 from iommufd_fast._core.commands import ContextHandle, DeviceHandle
-from iommufd_fast._core.mapping import sweep
+from iommufd_fast._core.handles import sweep
 from iommufd_fast._handle import Owned
 from iommufd_fast.device import Device
 from iommufd_fast.endpoint import Endpoint, endpoints_of
@@ -21,7 +21,7 @@ from iommufd_fast.ioas import LAST, Ioas
 from iommufd_fast.machine import Machine, MachineDevice, SoftDevice, default_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]
+    from typing_extensions import Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class ContextStats:
 class Iommufd(Owned):
     """An open context, made by `open` or `Machine.open`.
 
-    It keeps its devices, IOASes and page tables until they or it are closed, so none is lost by forgetting a variable.
+    It keeps its devices, IOASes and page tables until they or it are closed, so none is lost by forgetting a
+    variable.
     Everything may be called from any thread.
     """
 
@@ -94,7 +95,7 @@ class Iommufd(Owned):
         if isinstance(device, MachineDevice):
             return self.machine._device(device.index)
         if not isinstance(device, SoftDevice):
-            return self.machine._device(channel.as_u64(device, "device", 0xFFFFFFFE))
+            return self.machine._device(machines.as_u64(device, "device", 0xFFFFFFFE))
         if device.machine is not None and device.machine is not self.machine:
             raise ValueError(f"{device!r} is on another machine than {self!r}")
         if device.index is not None:
@@ -124,7 +125,7 @@ class Iommufd(Owned):
         if ioas.context is not self or device.context is not self:
             raise ValueError("device and ioas must belong to this context")
         what = f"cannot make a page table of {ioas!r} for {device.name}"
-        bits = channel.as_u64(flags, "flags", 0xFFFFFFFF)
+        bits = machines.as_u64(flags, "flags", 0xFFFFFFFF)
         number = check(self._h.hwpt_alloc(bits, device.id, ioas.id), "hwpt", what)
         made = Hwpt._new(context=self, id=number, ioas=ioas, automatic=False, _gone=False)
         self._hwpts[number] = made
@@ -132,10 +133,11 @@ class Iommufd(Owned):
 
     def destroy(self, number: int) -> None:
         """Destroy an object by its id (IOMMU_DESTROY). Its handle, if there is one, is closed."""
-        err = self._h.destroy(channel.as_u64(number, "id", 0xFFFFFFFF))
+        handle = self._named(machines.as_u64(number, "id", 0xFFFFFFFF))
+        err = self._h.destroy(number)
         if err < 0:
             raise failed(err, "destroy", f"cannot destroy object {number} of {self._h.name}", holders="")
-        self._lost(number)
+        self._lost(handle)
 
     # -- the raw door -------------------------------------------------------------------------------------------------
 
@@ -159,9 +161,11 @@ class Iommufd(Owned):
         Handles see what happens here: a Mapping unmapped this way is stale, an object destroyed this way is closed.
         """
         before = b"" if buffer is None else bytes(memoryview(buffer).cast("B")[:24])
+        destroys = cmd == uapi.Command.DESTROY and len(before) >= 8
+        named = self._named(int(np.frombuffer(before[:8], uapi.DESTROY)[0]["id"])) if destroys else None
         result = self._h.ioctl(cmd, buffer)
-        if cmd == uapi.Command.DESTROY and result == 0:
-            self._lost(int(np.frombuffer(before[:8], uapi.DESTROY)[0]["id"]))
+        if destroys and result == 0:
+            self._lost(named)
         elif cmd == uapi.Command.IOAS_UNMAP and len(before) == 24:
             self._unmapped(np.frombuffer(before, uapi.IOAS_UNMAP)[0])
         if result < 0:
@@ -176,12 +180,18 @@ class Iommufd(Owned):
 
     # -- keeping handles true -----------------------------------------------------------------------------------------
 
-    def _lost(self, number: int) -> None:
+    def _named(self, number: int) -> Ioas | Hwpt | None:
+        """The handle of an id. Asked before the object is destroyed: afterwards the id may be another's at once."""
+        return self._ioases.get(number) or self._hwpts.get(number)
+
+    def _lost(self, handle: Ioas | Hwpt | None) -> None:
         """An object is no more."""
+        if handle is None:
+            return
         for table in (self._ioases, self._hwpts):
-            handle = table.pop(number, None)  # type: ignore[attr-defined]
-            if handle is not None:
-                handle._end("was destroyed")
+            if table.get(handle.id) is handle:
+                del table[handle.id]
+        handle._end("was destroyed")
 
     def _sweep_automatic(self) -> None:
         """After an attachment changed: automatic page tables that went with it."""
@@ -191,8 +201,7 @@ class Iommufd(Owned):
             if handle.automatic:
                 stats = self._h.hwpt_stats(number)
                 if isinstance(stats, int) or not stats["automatic"] or stats["ioas_id"] != handle.ioas.id:
-                    self._hwpts.pop(number, None)
-                    handle._end("went with its last device")
+                    self._lost(handle)
 
     def _hwpt_by_id(self, number: int) -> Hwpt:
         """The handle of a page table; a new one if it was made automatically or through the raw door."""
@@ -241,7 +250,7 @@ class Iommufd(Owned):
 
     @rlimit_mode.setter
     def rlimit_mode(self, mode: int) -> None:
-        value = self._h.option(uapi.Option.RLIMIT_MODE, uapi.OptionOp.SET, 0, channel.as_u64(mode, "rlimit_mode"))
+        value = self._h.option(uapi.Option.RLIMIT_MODE, uapi.OptionOp.SET, 0, machines.as_u64(mode, "rlimit_mode"))
         check(value, "rlimit_mode", f"cannot set the mode of {self._h.name} to {mode}")
 
     def stats(self) -> ContextStats:
@@ -279,7 +288,7 @@ class Iommufd(Owned):
         for device in list(self._devices.values()):
             device.close()
         self._h.close()
-        handles = [*self._ioases.values(), *self._hwpts.values()]
+        handles: list[Ioas | Hwpt] = [*self._ioases.values(), *self._hwpts.values()]
         self._ioases.clear()
         self._hwpts.clear()
         for handle in handles if not forked else ():

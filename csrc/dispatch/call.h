@@ -44,10 +44,10 @@ static inline struct iof_ioas *iof_call_ioas(const struct iof_call *call, uint32
 
 /*
  * The raw door of a context and of a device file. -ENOTTY: no such command, or one that is not built yet. With nowait: -EAGAIN unless the
- * command can be done without waiting, nothing done.
+ * command can be done without waiting, nothing done. A command has 32 bits, as in the kernel; what a C program passes above them is lost there too.
  */
-int iof_dispatch_context(struct iof_context *ctx, unsigned long cmd, uint64_t arg, bool nowait);
-int iof_dispatch_device(struct iof_file *file, unsigned long cmd, uint64_t arg);
+int iof_dispatch_context(struct iof_context *ctx, uint32_t cmd, uint64_t arg, bool nowait);
+int iof_dispatch_device(struct iof_file *file, uint32_t cmd, uint64_t arg);
 
 /* Copies an extensible struct: -E2BIG a non-zero byte beyond `known`; -EFAULT. The missing tail is zero (R1.6.2 step 5). */
 int iofi_copy_extensible(void *to, uint64_t from, uint32_t user_size, uint32_t known);
@@ -57,6 +57,9 @@ unsigned iofi_prot_of(uint32_t map_flags);
 
 /* The VFIO container's commands (behaviour.md 2.22); nothing is read from `arg` of an unknown one. */
 int iofi_container_ioctl(struct iof_context *ctx, unsigned long cmd, uint64_t arg);
+
+/* UNMAP from the look-up on (2.7). *bytes: what went, on errors too. */
+int iof_unmap_request(struct iof_ioas *ioas, uint64_t iova, uint64_t length, bool nowait, uint64_t *bytes);
 
 /* handlers */
 int iofi_ioas_alloc(struct iof_call *call, void *cmd);

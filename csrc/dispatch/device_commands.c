@@ -121,7 +121,7 @@ static int get_info(uint64_t arg)
 	return iof_copy_out(arg, &info, argsz < sizeof(info) ? argsz : sizeof(info));
 }
 
-static int bound_command(struct iof_file *f, unsigned long cmd, uint64_t arg)
+static int bound_command(struct iof_file *f, uint32_t cmd, uint64_t arg)
 {
 	switch (cmd) {
 	case IOF_CMD_DEVICE_ATTACH_PT:
@@ -135,7 +135,7 @@ static int bound_command(struct iof_file *f, unsigned long cmd, uint64_t arg)
 	}
 }
 
-int iof_dispatch_device(struct iof_file *f, unsigned long cmd, uint64_t arg)
+int iof_dispatch_device(struct iof_file *f, uint32_t cmd, uint64_t arg)
 {
 	int rc;
 

@@ -220,37 +220,38 @@ int iofi_ioas_copy(struct iof_call *call, void *p)
 	return rc;
 }
 
-static int unmap(struct iof_ioas *ioas, struct iof_cmd_ioas_unmap *cmd, bool nowait)
+/* The whole space is asked for by a length that is no length; it may be empty. */
+int iof_unmap_request(struct iof_ioas *ioas, uint64_t iova, uint64_t length, bool nowait, uint64_t *bytes)
 {
 	struct iof_range r;
-	uint64_t bytes;
 	int rc;
 
-	if (!cmd->iova && cmd->length == UINT64_MAX) {
-		rc = iof_ioas_unmap(ioas, IOF_RANGE_ALL, nowait, &bytes);
-		cmd->length = bytes;
-		return rc;
-	}
-	if (cmd->iova == UINT64_MAX || cmd->length == UINT64_MAX)
+	*bytes = 0;
+	if (!iova && length == UINT64_MAX)
+		return iof_ioas_unmap(ioas, IOF_RANGE_ALL, nowait, bytes);
+	if (iova == UINT64_MAX || length == UINT64_MAX)
 		return -EOVERFLOW;
-	rc = iof_range_make(cmd->iova, cmd->length, &r);
+	rc = iof_range_make(iova, length, &r);
 	if (!rc)
-		rc = iof_ioas_unmap(ioas, r, nowait, &bytes);
-	if (rc)
+		rc = iof_ioas_unmap(ioas, r, nowait, bytes);
+	if (iof_unlikely(rc))
 		return rc;
-	cmd->length = bytes;
-	return bytes ? 0 : -ENOENT;
+	return *bytes ? 0 : -ENOENT;
 }
 
 int iofi_ioas_unmap(struct iof_call *call, void *p)
 {
 	struct iof_cmd_ioas_unmap *cmd = p;
 	struct iof_ioas *ioas = iof_call_ioas(call, cmd->ioas_id);
+	uint64_t bytes;
 	int rc;
 
 	if (iof_unlikely(!ioas))
 		return -ENOENT;
-	rc = unmap(ioas, cmd, call->nowait);
+	rc = iof_unmap_request(ioas, cmd->iova, cmd->length, call->nowait, &bytes);
 	iof_object_put(&ioas->object);
-	return iof_unlikely(rc) ? rc : iof_call_respond(call, cmd);
+	if (iof_unlikely(rc))
+		return rc;
+	cmd->length = bytes;
+	return iof_call_respond(call, cmd);
 }

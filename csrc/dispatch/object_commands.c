@@ -30,7 +30,7 @@ static int rlimit_mode(struct iof_call *call, struct iof_cmd_option *cmd)
 static int huge_pages_of(struct iof_ioas *ioas, struct iof_cmd_option *cmd)
 {
 	if (cmd->op == IOF_OPTION_GET) {
-		cmd->val64 = !ioas->small_pages;
+		cmd->val64 = iof_ioas_large_pages(ioas);
 		return 0;
 	}
 	if (cmd->op != IOF_OPTION_SET)

@@ -88,7 +88,7 @@ unsigned iofi_prot_of(uint32_t map_flags)
 	return (map_flags & IOF_MAP_READABLE ? IOF_PROT_READ : 0) | (map_flags & IOF_MAP_WRITEABLE ? IOF_PROT_WRITE : 0);
 }
 
-int iof_dispatch_context(struct iof_context *ctx, unsigned long cmd, uint64_t arg, bool nowait)
+int iof_dispatch_context(struct iof_context *ctx, uint32_t cmd, uint64_t arg, bool nowait)
 {
 	struct iof_call call = { .ctx = ctx, .arg = arg, .nowait = nowait };
 	_Alignas(16) char copy[IOF_CMD_MAX_SIZE];

@@ -12,7 +12,8 @@ struct transfer {
 	uint64_t at, left;
 	uint64_t other; /* process address, or the IOVA that is read by a copy */
 	bool write; /* the device writes to `at` */
-	int (*move)(struct transfer *t, struct iof_hwpt *hwpt, uint64_t host, uint64_t n);
+	bool copy; /* `other` is an IOVA */
+	int (*move)(const struct transfer *t, uint64_t host, uint64_t other, uint64_t n);
 	uint8_t byte;
 	struct iof_dma_fault *fault;
 };
@@ -64,51 +65,36 @@ static int resolve(struct transfer *t, struct iof_hwpt *hwpt, uint64_t iova, boo
 	return 0;
 }
 
-static int move_read(struct transfer *t, struct iof_hwpt *hwpt, uint64_t host, uint64_t n)
+static int move_read(const struct transfer *t, uint64_t host, uint64_t other, uint64_t n)
 {
-	(void)hwpt;
-	return iof_copy_across(t->other, host, n);
+	(void)t;
+	return iof_copy_across(other, host, n);
 }
 
-static int move_write(struct transfer *t, struct iof_hwpt *hwpt, uint64_t host, uint64_t n)
+static int move_write(const struct transfer *t, uint64_t host, uint64_t other, uint64_t n)
 {
-	(void)hwpt;
-	return iof_copy_across(host, t->other, n);
+	(void)t;
+	return iof_copy_across(host, other, n);
 }
 
-static int move_fill(struct transfer *t, struct iof_hwpt *hwpt, uint64_t host, uint64_t n)
+static int move_fill(const struct transfer *t, uint64_t host, uint64_t other, uint64_t n)
 {
-	(void)hwpt;
+	(void)other;
 	return iof_fill_out(host, t->byte, n);
 }
 
-static int move_copy(struct transfer *t, struct iof_hwpt *hwpt, uint64_t host, uint64_t n)
-{
-	uint64_t source, part;
-	int rc = 0;
-
-	for (uint64_t done = 0; done < n && !rc; done += part) {
-		part = n - done;
-		rc = resolve(t, hwpt, t->other + done, false, &source, &part);
-		if (!rc)
-			rc = iof_copy_across(host + done, source, part);
-	}
-	return rc;
-}
-
-/* One chunk through one page table; *n: how much was moved. */
+/* One chunk through one page table; *n: how much was moved. A copy reads before it writes, and ends where either side's leaf does. */
 static int chunk(struct transfer *t, struct iof_hwpt *hwpt, uint64_t *n)
 {
-	uint64_t host;
-	int rc = resolve(t, hwpt, t->at, t->write, &host, n);
+	uint64_t host, other = t->other;
+	int rc = t->copy ? resolve(t, hwpt, t->other, false, &other, n) : 0;
 
-	if (!rc && t->write && atomic_load_explicit(&hwpt->tracking, memory_order_relaxed))
+	if (!rc)
+		rc = resolve(t, hwpt, t->at, t->write, &host, n);
+	if (!rc && t->write && iof_unlikely(atomic_load_explicit(&hwpt->tracking, memory_order_relaxed)))
 		iof_pt_set_dirty(hwpt->pt, t->at);
-	if (!rc && t->move(t, hwpt, host, *n)) {
-		rc = -EFAULT;
-		if (t->fault->reason == IOF_DMA_FAULT_NONE)
-			fail(t, IOF_DMA_FAULT_MEMORY, t->at, t->write);
-	}
+	if (!rc && t->move(t, host, other, *n))
+		rc = fail(t, IOF_DMA_FAULT_MEMORY, t->at, t->write);
 	return rc;
 }
 
@@ -183,7 +169,7 @@ int iof_dma_fill(const struct iof_dma_source *who, struct iof_range r, uint8_t b
 
 int iof_dma_copy(const struct iof_dma_source *who, struct iof_range r, uint64_t source, struct iof_dma_fault *fault)
 {
-	struct transfer t = { .who = who, .other = source, .move = move_copy, .write = true };
+	struct transfer t = { .who = who, .other = source, .copy = true, .move = move_write, .write = true };
 
 	return run(&t, r, fault);
 }

@@ -8,24 +8,28 @@
 
 /* ---- page table ---- */
 
+/* Also when the invalidation threw nothing out: a reader may be at work with an entry that somebody else's miss has evicted since. */
 void iofi_hwpt_quiesce(struct iof_hwpt *hwpt, struct iof_range r)
 {
 	iof_rsec_sync(&hwpt->rsec);
 	if (iof_likely(!atomic_load_explicit(&hwpt->used, memory_order_relaxed)))
 		return;
-	if (iof_iotlb_invalidate(&hwpt->iommu->iotlb, hwpt->domain, r))
-		iof_rsec_sync(&hwpt->rsec);
+	iof_iotlb_invalidate(&hwpt->iommu->iotlb, hwpt->domain, r);
+	iof_rsec_sync(&hwpt->rsec);
 }
 
+/* A map that fails half-way has shown its first half for a moment: some DMA may have been through it, and the IOTLB may remember. */
 int iofi_hwpt_map(struct iof_hwpt *hwpt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot)
 {
 	struct iof_pt_gather g = { 0 };
 	int rc = iof_pt_map(hwpt->pt, iova, address, length, prot | IOF_PROT_CACHE, &g);
 
-	if (iof_unlikely(g.count)) {
+	if (iof_unlikely(rc))
+		iofi_hwpt_quiesce(hwpt, (struct iof_range){ iova, iova + (length - 1) });
+	else if (iof_unlikely(g.count))
 		iof_rsec_sync(&hwpt->rsec);
+	if (iof_unlikely(g.count))
 		iof_pt_release(hwpt->pt, &g);
-	}
 	return rc;
 }
 
@@ -279,16 +283,17 @@ void iof_hwpt_abort(struct iof_hwpt *hwpt)
 	hwpt_free(hwpt);
 }
 
-/* Entries of a table that goes may not stay behind for the next one; tags are never used again, but the sets are small. */
+/* No device is attached and no call uses it: its IOTLB entries go once and for all, not area by area. */
 void iof_hwpt_dispose(struct iof_hwpt *hwpt)
 {
 	struct iof_ioas *ioas = hwpt->ioas;
 
+	iofi_hwpt_quiesce(hwpt, IOF_RANGE_ALL);
+	atomic_store_explicit(&hwpt->used, false, memory_order_relaxed);
 	lock_all(ioas);
 	leave_locked(hwpt);
 	unlock_all(ioas);
 	unlink_hwpt(ioas, hwpt);
-	iofi_hwpt_quiesce(hwpt, IOF_RANGE_ALL);
 	hwpt_free(hwpt);
 }
 

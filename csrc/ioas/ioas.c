@@ -140,6 +140,16 @@ int iof_ioas_set_large_pages(struct iof_ioas *ioas, bool on)
 	return rc;
 }
 
+bool iof_ioas_large_pages(struct iof_ioas *ioas)
+{
+	bool on;
+
+	iof_lock_take(&ioas->records->lock);
+	on = !ioas->small_pages;
+	iof_lock_drop(&ioas->records->lock);
+	return on;
+}
+
 /* ---- pins ---- */
 
 uint64_t iofi_ioas_pinned(struct iof_ioas *ioas)

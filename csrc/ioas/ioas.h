@@ -102,6 +102,7 @@ size_t iof_ioas_ranges(struct iof_ioas *ioas, struct iof_range *out, size_t n, u
 
 /* OPTION HUGE_PAGES (R3.9): -EINVAL domains and areas are there; -EADDRINUSE an area is not PAGE aligned. */
 int iof_ioas_set_large_pages(struct iof_ioas *ioas, bool on);
+bool iof_ioas_large_pages(struct iof_ioas *ioas);
 
 /* Would every area still do with this alignment? Under the IOVA lock. 0, -EADDRINUSE (R3.4.2). */
 int iofi_ioas_check_alignment(struct iof_ioas *ioas, uint64_t alignment);

@@ -91,13 +91,22 @@ static void withdraw(struct iof_ioas *ioas, struct iof_record *rec, struct iof_r
 	iof_lock_drop(&ioas->records->lock);
 }
 
+/* More than bookkeeping: memory is touched (a page fault may wait for anything), or looked up, or somebody pays for it. */
+static bool may_wait(const struct iof_ioas *ioas, const struct iof_map_request *rq)
+{
+	return rq->policy != IOF_HOLD_TRUST || ioas->memory->address_mode != IOF_ADDRESS_VA || ioas->ctx->machine->accounting;
+}
+
 int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq)
 {
 	struct iof_account *account;
 	struct iof_record *rec;
 	struct iof_range r;
-	int rc = iof_context_account(ioas->ctx, &account);
+	int rc;
 
+	if (iof_unlikely(rq->nowait && may_wait(ioas, rq)))
+		return -EAGAIN;
+	rc = iof_context_account(ioas->ctx, &account);
 	if (iof_unlikely(rc))
 		return rc;
 	rc = iofi_begin(ioas, rq->nowait);

@@ -45,8 +45,11 @@ static void ask(struct iof_ioas *ioas, struct iof_range area)
 	iofi_begin(ioas, false);
 }
 
-/* The IOVA lock is held on entry and on return, and dropped while page tables are cleared and accesses finish. */
-static void remove_area(struct iof_ioas *ioas, const struct iof_index_entry *e)
+/*
+ * The IOVA lock is held on entry and on return, and dropped while page tables are cleared and accesses finish; one who may not wait keeps it, because
+ * taking it again may be waiting (and quick() has seen that there are no accesses).
+ */
+static void remove_area(struct iof_ioas *ioas, const struct iof_index_entry *e, bool nowait)
 {
 	struct iof_area *area = iofi_area_of(e);
 	struct iof_record *elsewhere;
@@ -54,11 +57,13 @@ static void remove_area(struct iof_ioas *ioas, const struct iof_index_entry *e)
 	if (area->held || ioas->n_accesses) {
 		bool used = ioas->n_accesses;
 
-		iof_lock_drop(&ioas->records->lock);
+		if (!nowait)
+			iof_lock_drop(&ioas->records->lock);
 		if (iof_unlikely(used))
 			wait_for_uses(ioas);
 		iofi_area_unfill(ioas, area, e->range);
-		iof_lock_take(&ioas->records->lock);
+		if (!nowait)
+			iof_lock_take(&ioas->records->lock);
 	}
 	iof_space_remove(ioas->space, e->range.start);
 	elsewhere = iof_area_put(ioas->records, area);
@@ -69,7 +74,7 @@ static void remove_area(struct iof_ioas *ioas, const struct iof_index_entry *e)
 	}
 }
 
-static int unmap_locked(struct iof_ioas *ioas, struct iof_range r, uint64_t *bytes)
+static int unmap_locked(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint64_t *bytes)
 {
 	struct iof_range from = r;
 	struct iof_index_entry e;
@@ -89,7 +94,7 @@ static int unmap_locked(struct iof_ioas *ioas, struct iof_range r, uint64_t *byt
 		}
 		if (iof_unlikely(rc))
 			return rc;
-		remove_area(ioas, &e);
+		remove_area(ioas, &e, nowait);
 		*bytes += iof_range_length(e.range);
 		iofi_count(&ioas->count.unmaps, 1);
 		iofi_count(&ioas->count.bytes, -iof_range_length(e.range));
@@ -122,7 +127,7 @@ int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint6
 	*bytes = 0;
 	if (iof_unlikely(rc))
 		return rc;
-	rc = nowait && !quick(ioas, r) ? -EAGAIN : unmap_locked(ioas, r, bytes);
+	rc = nowait && !quick(ioas, r) ? -EAGAIN : unmap_locked(ioas, r, nowait, bytes);
 	iof_lock_drop(&ioas->records->lock);
 	iofi_end(ioas);
 	return rc;

@@ -157,44 +157,7 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 	return 0;
 }
 
-static inline uint64_t translate_from(uint64_t root, uint64_t last, uint64_t iova, unsigned *prot)
-{
-	unsigned level, size;
-	uint64_t item = lookup_from(root, last, iova, &level);
-
-	if (iof_unlikely(!item)) {
-		*prot = 0;
-		return UINT64_MAX;
-	}
-	size = fmt_leaf_size(item, level);
-	*prot = fmt_leaf_prot(item);
-	return fmt_leaf_address(item, level, size) | (iova & iof_low_mask(size));
-}
-
-static uint64_t pt_translate(const struct iof_pt *pt, uint64_t iova, unsigned *prot)
-{
-	unsigned ignored;
-
-	return translate_from(root_load(pt), pt->last, iova, prot ? prot : &ignored);
-}
-
-static size_t pt_translate_many(const struct iof_pt *pt, const uint64_t *iovas, size_t n, uint64_t *addresses,
-				uint8_t *prots)
-{
-	uint64_t root = root_load(pt), last = pt->last;
-	size_t found = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		unsigned prot;
-
-		addresses[i] = translate_from(root, last, iovas[i], &prot);
-		if (prots)
-			prots[i] = prot;
-		found += prot != 0;
-	}
-	return found;
-}
-
+#include "pagetable/walker_translate.h"
 #include "pagetable/walker_iterate.h"
 #include "pagetable/walker_unmap.h"
 #include "pagetable/walker_map.h"

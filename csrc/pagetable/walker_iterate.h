@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Going through a table in ascending order: leaf by leaf, which may be stopped and taken up again, and table by table. */
+/* Going through a table in ascending order: leaf by leaf, to be stopped and taken up again, and table by table. */
 
 /* Depth first from `at`: the first leaf of this table that does not end before `at`. */
 static bool next_in_table(const uint64_t *table, unsigned level, uint64_t at, uint64_t last, struct iof_pt_leaf *leaf)

@@ -79,17 +79,6 @@ int iofi_engine_map_many(struct iof_handle *h, struct iof_map_many *many)
 
 /* ---- unmap_many ---- */
 
-static int unmap_one(struct iof_ioas *ioas, uint64_t iova, uint64_t length, uint64_t *bytes)
-{
-	struct iof_range r;
-	int rc = iova == UINT64_MAX || length == UINT64_MAX ? -EOVERFLOW : iof_range_make(iova, length, &r);
-
-	*bytes = 0;
-	if (!rc)
-		rc = iof_ioas_unmap(ioas, r, false, bytes);
-	return rc ? rc : *bytes ? 0 : -ENOENT;
-}
-
 int64_t iofi_engine_unmap_many(struct iof_handle *h, struct iof_unmap_many *many)
 {
 	struct iof_ioas *ioas = ioas_of(h, many->ioas_id);
@@ -100,7 +89,7 @@ int64_t iofi_engine_unmap_many(struct iof_handle *h, struct iof_unmap_many *many
 	if (!ioas)
 		return -ENOENT;
 	for (size_t i = 0; i < many->n; i++) {
-		rc = unmap_one(ioas, many->iovas[i], many->lengths[i], &bytes);
+		rc = iof_unmap_request(ioas, many->iovas[i], many->lengths[i], false, &bytes);
 		good += !rc;
 		if (many->unmapped)
 			many->unmapped[i] = bytes;
@@ -112,6 +101,9 @@ int64_t iofi_engine_unmap_many(struct iof_handle *h, struct iof_unmap_many *many
 }
 
 /* ---- translate ---- */
+
+/* So many at a time: an unmap waits for a read section, so it is kept to a few microseconds. */
+#define SECTION ((size_t)1024)
 
 /* The page table that pt_id means, with one user. An IOAS means its oldest. */
 static int table_of(struct iof_context *ctx, uint32_t pt_id, struct iof_hwpt **out)
@@ -142,15 +134,19 @@ int64_t iofi_engine_translate(struct iof_handle *h, uint32_t pt_id, size_t n, co
 			      uint8_t *prots)
 {
 	struct iof_hwpt *hwpt;
+	int64_t found = 0;
 	unsigned token;
-	int64_t found;
+	size_t part;
 	int rc = table_of(iofi_engine(h)->file.ctx, pt_id, &hwpt);
 
 	if (rc)
 		return rc;
-	token = iof_rsec_enter(&hwpt->rsec);
-	found = (int64_t)iof_pt_translate_many(hwpt->pt, iovas, n, addresses, prots);
-	iof_rsec_leave(&hwpt->rsec, token);
+	for (size_t i = 0; i < n; i += part) {
+		part = n - i < SECTION ? n - i : SECTION;
+		token = iof_rsec_enter(&hwpt->rsec);
+		found += (int64_t)iof_pt_translate_many(hwpt->pt, iovas + i, part, addresses + i, prots ? prots + i : NULL);
+		iof_rsec_leave(&hwpt->rsec, token);
+	}
 	iof_object_put(&hwpt->object);
 	return found;
 }

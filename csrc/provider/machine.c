@@ -117,25 +117,32 @@ int64_t iof_machine_pins(struct iof_machine *m, uint64_t va)
 
 /* ---- IOTLB, all IOMMUs together ---- */
 
+static void add_iotlb(struct iof_iotlb *t, struct iof_iotlb_stats *out)
+{
+	out->hits += atomic_load(&t->hits);
+	out->misses += atomic_load(&t->misses);
+	out->evictions += atomic_load(&t->evictions);
+	out->invalidations += atomic_load(&t->invalidations);
+	out->dropped += atomic_load(&t->dropped);
+	out->entries += IOF_IOTLB_SETS * IOF_IOTLB_WAYS;
+	out->live += iof_iotlb_live(t);
+}
+
+/* The machine's lock: plugging a device may bring an IOMMU. */
 int iof_iotlb_stats(struct iof_machine *m, struct iof_iotlb_stats *out)
 {
 	*out = (struct iof_iotlb_stats){ 0 };
-	for (uint32_t i = 0; i < m->iommus.n; i++) {
-		struct iof_iotlb *t = &((struct iof_iommu *)m->iommus.at[i])->iotlb;
-
-		out->hits += atomic_load(&t->hits);
-		out->misses += atomic_load(&t->misses);
-		out->evictions += atomic_load(&t->evictions);
-		out->invalidations += atomic_load(&t->invalidations);
-		out->dropped += atomic_load(&t->dropped);
-		out->entries += IOF_IOTLB_SETS * IOF_IOTLB_WAYS;
-		out->live += iof_iotlb_live(t);
-	}
+	iof_lock_take(&m->lock);
+	for (uint32_t i = 0; i < m->iommus.n; i++)
+		add_iotlb(&((struct iof_iommu *)m->iommus.at[i])->iotlb, out);
+	iof_lock_drop(&m->lock);
 	return 0;
 }
 
 void iof_iotlb_drop_invalidations(struct iof_machine *m, bool drop)
 {
+	iof_lock_take(&m->lock);
 	for (uint32_t i = 0; i < m->iommus.n; i++)
 		atomic_store(&((struct iof_iommu *)m->iommus.at[i])->iotlb.drop, drop);
+	iof_lock_drop(&m->lock);
 }

@@ -270,6 +270,7 @@ static void mix_ranges(struct iof_ioas *ioas, uint64_t *digest)
 	mix(digest, ioas->small_pages);
 }
 
+/* Under the domains lock, as a writer: no table is freed under our feet. */
 static void mix_leaves(struct iof_hwpt *hwpt, uint64_t *digest)
 {
 	struct iof_range r = IOF_RANGE_ALL;
@@ -339,7 +340,9 @@ static void mix_object(struct iof_object *o, uint64_t *digest)
 	case IOF_OBJECT_HWPT:
 		mix(digest, (uint64_t)hwpt->ioas->object.id << 32 | hwpt->kind);
 		mix(digest, atomic_load(&hwpt->tracking));
+		iof_rwlock_write(&hwpt->ioas->domains_lock);
 		mix_leaves(hwpt, digest);
+		iof_rwlock_write_drop(&hwpt->ioas->domains_lock);
 		break;
 	case IOF_OBJECT_FAULT:
 		mix_fault((struct iof_fault *)o, digest);
