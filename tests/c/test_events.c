@@ -386,6 +386,26 @@ TEST(pages_wait_for_the_last)
 	teardown();
 }
 
+/* More endpoints and groups than there are places to keep them in: nobody's pages end up in another's group. */
+TEST(many_partial_groups_stay_apart)
+{
+	struct raiser who[50] = { 0 };
+	struct iof_fault_record r[3];
+
+	setup();
+	for (uint32_t page = 0; page < 3; page++)
+		for (uint32_t i = 0; i < 400; i++)
+			CHECK_EQ(raise_page(&who[i / 8], i % 8 * 32, i * PAGE + page, page == 2), 0);
+	for (uint32_t i = 0; i < 400; i++) {
+		CHECK_EQ(iof_read(file, r, sizeof(r)), 120);
+		for (uint32_t page = 0; page < 3; page++)
+			CHECK(r[page].addr == i * PAGE + page && r[page].grpid == i % 8 * 32);
+		CHECK_EQ(answer(r[0].cookie, 0), 8);
+		CHECK_EQ(who[i / 8].answers, i % 8 + 1);
+	}
+	teardown();
+}
+
 TEST(read_faults_leave_the_group_queued)
 {
 	struct iof_fault_record r[4];
