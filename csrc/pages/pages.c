@@ -32,10 +32,10 @@ struct iof_pages_ext {
 };
 
 /* Nothing to probe, to name or to count. */
-static bool is_plain(const struct iof_pages *p, const struct iof_memory *m)
+static inline bool is_plain(const struct iof_pages *p, const struct iof_memory *m)
 {
-	return iofi_is_user(p) && p->policy == IOF_HOLD_TRUST && !iofi_account_counts(p->account) &&
-	       m->address_mode == IOF_ADDRESS_VA;
+	return iofi_is_user(p) && p->policy == IOF_HOLD_TRUST && m->address_mode == IOF_ADDRESS_VA &&
+	       iof_likely(!p->account || !iofi_account_counts(p->account));
 }
 
 int iof_pages_init_user(struct iof_pages *p, const struct iof_memory *m, uint64_t uptr, uint64_t length, bool writable,
