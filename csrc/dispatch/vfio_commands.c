@@ -291,12 +291,12 @@ static int unmap_range(struct iof_ioas *ioas, struct iof_cmd_container_unmap *un
 	return rc ? rc : iof_ioas_unmap(ioas, r, false, bytes);
 }
 
-/* Where the range's ends may lie inside mappings, they are cut there first: at the end, then at the start. */
+/* With small pages mappings are first cut where the range ends and where it begins. */
 static int cut_ends(struct iof_ioas *ioas, const struct iof_cmd_container_unmap *un)
 {
 	const uint64_t at[] = { un->iova + un->size - 1, un->iova - 1 };
 
-	return ioas->small_pages ? iof_ioas_cut(ioas, at, un->iova ? 2 : 1) : 0;
+	return iof_ioas_cut(ioas, at, un->iova ? 2 : 1);
 }
 
 /* What was unmapped goes back to the caller on errors of the unmap itself, too. */

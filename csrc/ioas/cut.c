@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Cutting an area in two (behaviour.md 3.10): what VFIO's first type 1 needs, which unmaps parts of mappings.
+ * Cutting an area in two (behaviour.md 3.10): what VFIO's first type 1 needs, which unmaps parts of mappings. Only while large pages are off, so no leaf of a
+ * page table spans a cut.
  *
  * The area becomes the left part; the right part is a new bare area of the same container. One hold of all slots becomes two, each of one part: both are made on
  * top of the first, which costs memory but pins nothing, and once the index is cut, which may fail too, the first is released.
@@ -32,7 +33,7 @@ static uint64_t slot_at(const struct cut *c, uint64_t iova)
 	return (c->left->start_byte + (iova - c->whole.start)) >> IOF_PAGE_SHIFT;
 }
 
-/* A held area is cut between pages: large pages are off, so alignment is at least PAGE. */
+/* Pages are cut apart, not through: with large pages off the alignment is PAGE at least. */
 static int hold_parts(struct iof_ioas *ioas, const struct cut *c)
 {
 	struct iof_pages *pages = c->left->pages;
@@ -69,7 +70,7 @@ static void release_surplus(struct iof_ioas *ioas, const struct cut *c, bool mad
 static int split(struct iof_ioas *ioas, const struct cut *c)
 {
 	struct iof_area *left = c->left;
-	int rc = left->accesses || (left->held && !ioas->small_pages) ? -EINVAL : hold_parts(ioas, c);
+	int rc = left->accesses ? -EINVAL : hold_parts(ioas, c);
 
 	if (rc)
 		return rc;
@@ -112,7 +113,7 @@ int iof_ioas_cut(struct iof_ioas *ioas, const uint64_t *at, size_t n)
 	int rc = 0;
 
 	iofi_begin(ioas, false);
-	for (size_t i = 0; i < n && !rc; i++)
+	for (size_t i = 0; i < n && !rc && ioas->small_pages; i++)
 		rc = cut(ioas, at[i]);
 	iof_lock_drop(&ioas->records->lock);
 	iofi_end(ioas);

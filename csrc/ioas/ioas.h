@@ -91,8 +91,8 @@ void iof_slices_fini(struct iof_ioas *any, struct iof_slices *s); /* drops what 
 int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint64_t *bytes);
 
 /*
- * Cuts the area at each of these IOVAs behind that byte, in order (R3.10); no area there, or its first or last byte: nothing to do. -EBUSY in transition or
- * going; -EINVAL misaligned, pinned by an access, or shown with large pages; -ENOMEM. Earlier cuts stay.
+ * With large pages off: cuts the area at each of these IOVAs behind that byte, in order (R3.10); no area there, or its first or last byte: nothing to
+ * do. -EBUSY in transition or going; -EOPNOTSUPP a dma-buf; -EINVAL misaligned, or pinned by an access; -ENOMEM. Earlier cuts stay.
  */
 int iof_ioas_cut(struct iof_ioas *ioas, const uint64_t *at, size_t n);
 
