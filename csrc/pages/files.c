@@ -357,28 +357,28 @@ static struct iofi_window *window_find(struct iofi_file *f, struct iof_range r, 
 }
 
 /* The whole file when that can be, so that the next container finds it there. Huge pages of hugetlbfs stay whole. */
-static struct iof_range window_range(int fd, struct iof_range r)
+static struct iof_range window_range(int fd, struct iof_range r, uint64_t *unit)
 {
-	struct stat st;
-	uint64_t unit = IOF_PAGE_SIZE;
+	struct stat st = { 0 };
 
+	*unit = IOF_PAGE_SIZE;
 	if (!stat_of(fd, &st) && (uint64_t)st.st_size < REACHABLE && r.last < REACHABLE) {
 		r.start = 0;
 		if (r.last < (uint64_t)st.st_size)
 			r.last = (uint64_t)st.st_size - 1;
 	}
-	if (st.st_blksize > (long)unit && iof_is_pow2((uint64_t)st.st_blksize))
-		unit = (uint64_t)st.st_blksize;
-	return (struct iof_range){ iof_align_down(r.start, unit), r.last | (unit - 1) };
+	if (st.st_blksize > (long)IOF_PAGE_SIZE && iof_is_pow2((uint64_t)st.st_blksize))
+		*unit = (uint64_t)st.st_blksize;
+	return (struct iof_range){ iof_align_down(r.start, *unit), r.last | (*unit - 1) };
 }
 
 /*
  * Address and offset agree modulo 1 GiB in large windows and modulo 2 MiB in others, because IOVAs are chosen by the
  * offset, and large leaves need all three to agree. So a larger place is reserved first.
  */
-static int window_place(struct iofi_window *w, int fd, int prot)
+static int window_place(struct iofi_window *w, int fd, uint64_t unit, int prot)
 {
-	uint64_t n = iof_range_length(w->at), align = n >= BIG ? BIG : LARGE, pad;
+	uint64_t n = iof_range_length(w->at), align = n >= BIG ? BIG : unit > LARGE ? unit : LARGE, pad;
 	long rc = iofi_os(SYS_mmap, NULL, n + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L);
 	uint64_t place;
 
@@ -399,19 +399,20 @@ static int window_place(struct iofi_window *w, int fd, int prot)
 }
 
 /* Sealed against writing, or kept for reading only: then a window for reading is the best there is. */
-static int window_map(struct iofi_window *w, int fd)
+static int window_map(struct iofi_window *w, int fd, uint64_t unit)
 {
-	int rc = window_place(w, fd, PROT_READ | PROT_WRITE);
+	int rc = window_place(w, fd, unit, PROT_READ | PROT_WRITE);
 
 	w->writable = !rc;
 	if (rc == -EACCES || rc == -EPERM)
-		rc = window_place(w, fd, PROT_READ);
+		rc = window_place(w, fd, unit, PROT_READ);
 	return rc == -ENOMEM ? rc : rc ? -EFAULT : 0;
 }
 
 static int window_make(struct iof_files *t, struct iofi_file *f, struct iof_range r, struct iofi_window **out)
 {
 	struct iofi_window *w = iof_mem_zget(t->alloc, sizeof(*w), 16);
+	uint64_t unit;
 	bool opened;
 	int fd, rc;
 
@@ -422,8 +423,8 @@ static int window_make(struct iof_files *t, struct iofi_file *f, struct iof_rang
 	rc = fd < 0 ? fd : 0;
 	if (!rc) {
 		w->file = f;
-		w->at = window_range(fd, r);
-		rc = iof_range_span(w->at) >= REACHABLE ? -E2BIG : window_map(w, fd);
+		w->at = window_range(fd, r, &unit);
+		rc = iof_range_span(w->at) >= REACHABLE ? -E2BIG : window_map(w, fd, unit);
 		if (opened)
 			iofi_os_close(fd);
 	}

@@ -74,10 +74,14 @@ static int line_done(struct line *line, int (*fn)(void *ctx, const struct iofi_v
 static int maps_open(const struct iofi_process *of)
 {
 	char path[32];
+	uint32_t thread;
 
 	if (!of)
 		return iofi_os_open("/proc/self/maps", O_RDONLY);
-	snprintf(path, sizeof(path), "/proc/%u/maps", of->pid);
+	thread = iofi_process_thread(of);
+	if (!thread)
+		return -ESRCH;
+	snprintf(path, sizeof(path), "/proc/%u/maps", thread);
 	return iofi_os_open(path, O_RDONLY);
 }
 

@@ -67,10 +67,9 @@ bool iofi_process_is_self(const struct iofi_process *p)
 	return p->pid == iofi_os_pid();
 }
 
-/* A first thread that has ended stays a zombie while others run. */
-static bool has_threads(const struct stat_line *line)
+static bool has_ended(const struct stat_line *line)
 {
-	return !strchr("ZXx", line->state) || line->threads > 1;
+	return strchr("ZXx", line->state);
 }
 
 static bool may_be(uint64_t was, uint64_t is)
@@ -78,11 +77,53 @@ static bool may_be(uint64_t was, uint64_t is)
 	return !was || !is || was == is;
 }
 
-bool iofi_process_lives(const struct iofi_process *p)
+struct entry { /* the kernel's struct linux_dirent64 */
+	uint64_t inode;
+	int64_t next;
+	uint16_t length;
+	uint8_t type;
+	char name[];
+};
+
+/* A thread in this part of the list that has not ended; 0: none. */
+static uint32_t living_in(const char *part, ssize_t n)
 {
 	struct stat_line line;
 
-	if (!read_stat(p->pid, &line))
-		return false;
-	return has_threads(&line) && may_be(p->since, line.since) && may_be(p->stack, line.stack);
+	for (ssize_t at = 0; at < n; at += ((const struct entry *)(part + at))->length) {
+		uint32_t tid = (uint32_t)number(((const struct entry *)(part + at))->name); /* 0 for . and .. */
+
+		if (tid && read_stat(tid, &line) && !has_ended(&line))
+			return tid;
+	}
+	return 0;
+}
+
+/* A first thread that has ended stays a zombie while others run, and no longer shows the memory. */
+static uint32_t other_thread(uint32_t pid)
+{
+	_Alignas(8) char path[32], part[2048];
+	uint32_t tid = 0;
+	ssize_t got;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%u/task", pid);
+	fd = iofi_os_open(path, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return 0;
+	while (!tid && (got = iofi_os(SYS_getdents64, fd, part, sizeof(part))) > 0)
+		tid = living_in(part, got);
+	iofi_os_close(fd);
+	return tid;
+}
+
+uint32_t iofi_process_thread(const struct iofi_process *p)
+{
+	struct stat_line line;
+
+	if (!read_stat(p->pid, &line) || !may_be(p->since, line.since))
+		return 0;
+	if (!has_ended(&line))
+		return may_be(p->stack, line.stack) ? p->pid : 0;
+	return line.threads > 1 ? other_thread(p->pid) : 0;
 }

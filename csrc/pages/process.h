@@ -22,7 +22,16 @@ void iofi_process_self(struct iofi_process *out);
 /* By its pid: a fork of this process is another one. */
 bool iofi_process_is_self(const struct iofi_process *p);
 
+/*
+ * A thread of the process, by whose id /proc and system calls find its memory: the first one, or another when the first
+ * has ended. 0: none is left, or it is not the process it was.
+ */
+uint32_t iofi_process_thread(const struct iofi_process *p);
+
 /* Does it still have a thread, and the memory that it had? */
-bool iofi_process_lives(const struct iofi_process *p);
+static inline bool iofi_process_lives(const struct iofi_process *p)
+{
+	return iofi_process_thread(p) != 0;
+}
 
 #endif

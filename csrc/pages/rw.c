@@ -38,12 +38,12 @@ static void advance(struct transfer *t, uint64_t n)
 }
 
 /* As much as the owner's address space gives; what is left over is for the other way, and there is a reason why. */
-static int ask_owner(struct transfer *t, uint32_t pid)
+static int ask_owner(struct transfer *t, uint32_t thread)
 {
 	while (t->n) {
 		struct iovec local = { t->buf, t->n < (1u << 30) ? t->n : 1u << 30 };
 		struct iovec remote = { (void *)(uintptr_t)(t->p->base + t->byte), local.iov_len };
-		long got = iofi_os(t->write ? SYS_process_vm_writev : SYS_process_vm_readv, pid, &local, 1L, &remote, 1L,
+		long got = iofi_os(t->write ? SYS_process_vm_writev : SYS_process_vm_readv, thread, &local, 1L, &remote, 1L,
 				   0L);
 
 		if (got <= 0)
@@ -87,13 +87,14 @@ static int copy_pinned(struct transfer *t)
 
 static int rw_remote(struct transfer *t)
 {
-	const struct iofi_process *owner = iofi_account_process(t->p->account);
+	uint32_t owner;
 	int rc = -EFAULT;
 
 	if (t->n <= IOF_PAGE_SIZE - (t->byte & IOF_PAGE_MASK) && iof_alloc_may_fail(t->m->alloc))
 		return -EINVAL;
-	if (iofi_process_lives(owner))
-		rc = ask_owner(t, owner->pid);
+	owner = iofi_process_thread(iofi_account_process(t->p->account));
+	if (owner)
+		rc = ask_owner(t, owner);
 	if (!rc || t->m->address_mode == IOF_ADDRESS_VA)
 		return rc ? -EFAULT : 0;
 	return copy_pinned(t);

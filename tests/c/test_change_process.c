@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Several processes and one engine: who is charged, CHANGE_PROCESS, memory of a process that lives, lingers or is gone. */
 #define _GNU_SOURCE
-#include <sched.h>
-#include <sys/prctl.h>
+#include <pthread.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "file_rig.h"
 #include "pages/account.h"
@@ -391,6 +391,54 @@ TEST(a_child_that_is_gone)
 		world_close(&w);
 		munmap(common, N * PAGE);
 	}
+}
+
+static void *second_thread(void *arg)
+{
+	struct world *w = arg;
+	char c = 0;
+
+	usleep(50000); /* the first thread has ended */
+	if (child_maps(w) || write(ready[1], &common_iova, sizeof(common_iova)) != sizeof(common_iova))
+		_exit(1);
+	close(done[1]);
+	_exit(read(done[0], &c, 1) != 0);
+}
+
+/* A process lives as long as any of its threads, and its memory is found by one that does. */
+TEST(a_child_whose_first_thread_has_ended)
+{
+	struct iof_access *a;
+	struct world w;
+	pid_t pid;
+	int status;
+
+	common = shared_pages(N);
+	CHECK(!pipe(ready) && !pipe(done));
+	world_open_with(&w, IOF_ADDRESSES_SYNTHETIC, IOF_ACCOUNTING_NONE, true);
+	pid = fork();
+	if (!pid) {
+		pthread_t t;
+
+		pthread_create(&t, NULL, second_thread, &w);
+		syscall(SYS_exit, 0); /* this thread only */
+	}
+	close(ready[1]);
+	CHECK_EQ(read(ready[0], &common_iova, sizeof(common_iova)), sizeof(common_iova));
+	a = open_access(&w);
+	exchange(a, common_iova, 0);
+	CHECK_EQ(attach_ioas(&w), 0);
+	CHECK_EQ(iof_machine_pins(w.m, (uintptr_t)common), 1);
+	iof_access_destroy(a);
+	close(done[1]);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+	close(ready[0]);
+	close(done[0]);
+	w.fds -= 4;
+	CHECK_EQ(unmap(w.ctx, w.ioas, common_iova, N * PAGE, NULL), 0);
+	world_close(&w);
+	munmap(common, N * PAGE);
 }
 
 /* Private memory of a process is that process's: its address means nothing here, and its name is not ours. */
