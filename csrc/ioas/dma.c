@@ -52,17 +52,12 @@ static int resolve(struct transfer *t, struct iof_hwpt *hwpt, uint64_t iova, boo
 	offset = iova - leaf.iova;
 	size = UINT64_C(1) << leaf.size_lg2;
 	*host = leaf.address + offset;
-	if (t->who->m->memory.address_mode == IOF_ADDRESS_SYNTHETIC) {
-		/* Neighbours in the synthetic space need not be neighbours in the process. */
-		*host = iof_identity_reach(t->who->m->memory.identities, *host);
-		if (*host == UINT64_MAX)
-			return fail(t, IOF_DMA_FAULT_MEMORY, iova, write);
-		offset = *host & IOF_PAGE_MASK;
-		size = IOF_PAGE_SIZE;
-	}
 	if (*n > size - offset)
 		*n = size - offset;
-	return 0;
+	/* Neighbours in the synthetic space need not be neighbours in the process. */
+	if (t->who->m->memory.address_mode == IOF_ADDRESS_SYNTHETIC)
+		*host = iof_identity_reach_run(t->who->m->memory.identities, *host, write, n);
+	return *host == UINT64_MAX ? fail(t, IOF_DMA_FAULT_MEMORY, iova, write) : 0;
 }
 
 static int move_read(const struct transfer *t, uint64_t host, uint64_t other, uint64_t n)

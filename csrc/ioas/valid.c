@@ -268,5 +268,5 @@ bool iofi_machine_is_valid(struct iof_machine *m)
 	for (uint32_t i = 0; i < m->groups.n; i++)
 		if (m->groups.at[i] && !group_is_valid(m, m->groups.at[i]))
 			return false;
-	return !m->memory.identities || iof_identities_is_valid(m->memory.identities);
+	return iof_memory_is_valid(&m->memory);
 }

@@ -27,6 +27,12 @@ void iof_memory_fini(struct iof_memory *m)
 	m->files = NULL;
 }
 
+bool iof_memory_is_valid(struct iof_memory *m)
+{
+	return (!m->files || iofi_files_is_valid(m->files)) &&
+	       (!m->identities || iof_identities_is_valid(m->identities));
+}
+
 /* A dma-buf lets itself be imported; the container is counted there from then on. */
 static int import(struct iof_pages *p, struct iof_memory *m, int fd, struct iof_range r, struct iofi_backing *b)
 {

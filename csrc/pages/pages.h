@@ -57,6 +57,7 @@ struct iof_memory {
 /* The lists of files and dma-bufs, with alloc and address mode set. -ENOMEM. Undone by fini, also when it failed. */
 int iof_memory_init(struct iof_memory *m);
 void iof_memory_fini(struct iof_memory *m);
+bool iof_memory_is_valid(struct iof_memory *m);
 
 enum iof_pages_state {
 	IOF_PAGES_EMPTY = 0, /* no hold, no ext */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Files as memory: MAP_FILE's errnos in their order, what is checked when pages are held, identities, data, other processes, failures. */
 #define _GNU_SOURCE
+#include <linux/memfd.h>
 #include "file_rig.h"
 
 #define PAGES 16
@@ -123,6 +124,42 @@ TEST(large_pages)
 		CHECK_EQ(iof_hwpt_stats(w.ctx, hwpt, &s), 0);
 		CHECK_EQ(s.leaves[21], 2);
 		CHECK_EQ(s.leaves[12], 0);
+		world_close(&w);
+	}
+	close(fd);
+}
+
+/* hugetlbfs: no write(2), and mappings of whole huge pages only. Where no huge pages are set aside there is nothing to see. */
+TEST(huge_pages)
+{
+	struct iof_access *a;
+	struct iof_access_config cfg = { .size = sizeof(cfg) };
+	struct world w;
+	uint64_t iova;
+	uint32_t hwpt;
+	struct iof_hwpt_stats s;
+	char c[5];
+	int fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+
+	if (fd < 0 || ftruncate(fd, 4 << 20) || mmap(NULL, 4 << 20, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED) {
+		printf("no huge pages: skipped\n");
+		close(fd);
+		return;
+	}
+	for (int i = 0; i < 2; i++) {
+		world_open(&w, both[i]);
+		CHECK_EQ(attach(w.dev, w.ioas, &hwpt), 0);
+		CHECK_EQ(iof_access_open(w.ctx, &cfg, &a), 0);
+		CHECK_EQ(iof_access_attach(a, w.ioas), 0);
+		CHECK_EQ(map_file(&w, fd, 0, 4 << 20, RW, &iova), 0);
+		CHECK_EQ(iof_hwpt_stats(w.ctx, hwpt, &s), 0);
+		CHECK_EQ(s.leaves[21], 2);
+		CHECK_EQ(dma(w.dev, IOF_DMA_WRITE, iova + (2 << 20) - 2, "hello", 5, NULL), 0);
+		CHECK_EQ(iof_access_rw(a, iova + (2 << 20) - 2, c, 5, 0), 0);
+		CHECK_EQ(memcmp(c, "hello", 5), 0);
+		CHECK_EQ(map_file(&w, fd, (2 << 20) + PAGE, PAGE, RW, &iova), 0);
+		CHECK_EQ(iof_access_rw(a, iova, "x", 1, IOF_ACCESS_WRITE), 0);
+		iof_access_destroy(a);
 		world_close(&w);
 	}
 	close(fd);
