@@ -36,13 +36,6 @@ enum iof_cmd {
 	IOF_CMD_IOAS_CHANGE_PROCESS = IOF_CMD(0x92),
 	IOF_CMD_VEVENTQ_ALLOC = IOF_CMD(0x93),
 	IOF_CMD_HW_QUEUE_ALLOC = IOF_CMD(0x94),
-	/* the VFIO container's, on the iommufd */
-	IOF_CMD_CONTAINER_GET_API_VERSION = IOF_CMD(0x64),
-	IOF_CMD_CONTAINER_CHECK_EXTENSION = IOF_CMD(0x65), /* the argument is an enum iof_container_extension */
-	IOF_CMD_CONTAINER_SET_IOMMU = IOF_CMD(0x66), /* the argument is IOF_CONTAINER_TYPE1 or TYPE1V2 */
-	IOF_CMD_CONTAINER_GET_INFO = IOF_CMD(0x70),
-	IOF_CMD_CONTAINER_MAP_DMA = IOF_CMD(0x71),
-	IOF_CMD_CONTAINER_UNMAP_DMA = IOF_CMD(0x72),
 	/* VFIO device files */
 	IOF_CMD_DEVICE_GET_INFO = IOF_CMD(0x6b),
 	IOF_CMD_DEVICE_BIND_IOMMUFD = IOF_CMD(0x76),
@@ -103,8 +96,6 @@ struct iof_cmd_option {
 	uint32_t object_id;
 	uint64_t val64;
 };
-
-enum iof_vfio_ioas_op { IOF_VFIO_IOAS_GET = 0, IOF_VFIO_IOAS_SET = 1, IOF_VFIO_IOAS_CLEAR = 2 };
 
 struct iof_cmd_vfio_ioas {
 	uint32_t size, ioas_id;
@@ -201,55 +192,6 @@ struct iof_vevent_header {
 struct iof_cmd_hw_queue_alloc {
 	uint32_t size, flags, viommu_id, type, index, out_hw_queue_id;
 	uint64_t nesting_parent_iova, length;
-};
-
-/* The VFIO container's commands: argsz rules of their own (behaviour.md 2.22). */
-enum iof_container_extension {
-	IOF_CONTAINER_TYPE1 = 1,
-	IOF_CONTAINER_TYPE1V2 = 3,
-	IOF_CONTAINER_DMA_CC = 4,
-	IOF_CONTAINER_NOIOMMU = 8,
-	IOF_CONTAINER_UNMAP_ALL = 9,
-};
-
-enum iof_container_info_flag { IOF_CONTAINER_INFO_PGSIZES = 1, IOF_CONTAINER_INFO_CAPS = 2 };
-
-struct iof_cmd_container_info {
-	uint32_t argsz, flags;
-	uint64_t iova_pgsizes;
-	uint32_t cap_offset, pad;
-};
-
-/* The capabilities behind it: `next` is the next one's offset from the struct's start, 0 for the last. */
-enum iof_container_cap { IOF_CONTAINER_CAP_IOVA_RANGE = 1, IOF_CONTAINER_CAP_DMA_AVAIL = 3 };
-
-struct iof_container_cap_header {
-	uint16_t id, version;
-	uint32_t next;
-};
-
-struct iof_container_dma_avail {
-	struct iof_container_cap_header header;
-	uint32_t avail;
-};
-
-struct iof_container_iova_range {
-	struct iof_container_cap_header header;
-	uint32_t nr_iovas, reserved; /* then struct iof_uapi_range[nr_iovas] */
-};
-
-enum iof_container_map_flag { IOF_CONTAINER_MAP_READ = 1, IOF_CONTAINER_MAP_WRITE = 2 };
-
-struct iof_cmd_container_map {
-	uint32_t argsz, flags;
-	uint64_t vaddr, iova, size;
-};
-
-enum iof_container_unmap_flag { IOF_CONTAINER_UNMAP_FLAG_ALL = 2 };
-
-struct iof_cmd_container_unmap {
-	uint32_t argsz, flags;
-	uint64_t iova, size;
 };
 
 /* VFIO device files: argsz rules of their own (behaviour.md 2.23). */

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The VFIO container's commands on an iommufd, and VFIO_IOAS, which says for which IOAS they are meant (behaviour.md 2.9, 2.22).
+ * The VFIO container's commands on an iommufd, and VFIO_IOAS, which says for which IOAS they are meant (behaviour.md
+ * 2.9, 2.22).
  *
- * They have no extensible structs: a fixed prefix is copied in, argsz is only compared. A context of this engine is never in no-iommu mode: that begins with a
- * no-iommu group's SET_CONTAINER, and there are no VFIO groups here.
+ * They have no extensible structs: a fixed prefix is copied in, argsz is only compared. A context of this engine is
+ * never in no-iommu mode: that begins with a no-iommu group's SET_CONTAINER, and there are no VFIO groups here.
  */
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "dispatch/call.h"
+#include "dispatch/uapi_container.h"
 #include "ioas/hwpt.h"
 
 _Static_assert(sizeof(struct iof_cmd_container_info) == 24 && sizeof(struct iof_cmd_container_map) == 32 &&
@@ -203,7 +205,8 @@ static int put_chain(struct chain *c, struct iof_ioas *ioas)
 	if (!rc)
 		rc = put_iova_ranges(c, ioas);
 	if (!rc && c->argsz >= second)
-		rc = iof_copy_out(c->arg + first + offsetof(struct iof_container_cap_header, next), &second, sizeof(second));
+		rc = iof_copy_out(c->arg + first + offsetof(struct iof_container_cap_header, next), &second,
+				  sizeof(second));
 	return rc;
 }
 

@@ -12,6 +12,7 @@
 
 #include "ioas/driver.h"
 #include "iommufd_fast.h"
+#include "iommufd_fast_access.h"
 #include "util/event.h"
 
 #ifdef __cplusplus
@@ -50,6 +51,14 @@ int iof_detach(struct iof_handle *dev, uint32_t pasid);
 uint32_t iof_device_id(struct iof_handle *dev); /* the DEVICE id; 0: not bound */
 /* The HWPT a (device, pasid) is attached to: its id, or 0. */
 uint32_t iof_attached_hwpt(struct iof_handle *dev, uint32_t pasid);
+
+enum iof_handle_kind {
+	IOF_KIND_CONTEXT = 1,
+	IOF_KIND_DEVICE = 2,
+	IOF_KIND_QUEUE = 3, /* of faults or events */
+	IOF_KIND_MEMORY = 4, /* a dma-buf */
+};
+enum iof_handle_kind iof_handle_kind(const struct iof_handle *h); /* of an engine's handle */
 
 /* ---- ids of your own ---- */
 
@@ -97,6 +106,8 @@ int64_t iof_dmabuf_import_count(struct iof_handle *dmabuf); /* mappings that hav
  * machines with accounting user, process or kernel.
  */
 void iof_machine_process_pages(struct iof_machine *m, uint32_t pid, int64_t *pinned, uint64_t *locked);
+/* For a child right after fork() that goes on using a shared machine: whoever had its pid before is forgotten. */
+void iof_machine_forked(struct iof_machine *m);
 /* The scratch memory of one pin call (R4.3.4, R9.3.10). It changes how many steps a pin takes, not its result. -EINVAL below 12 bytes. */
 int iof_machine_set_scratch(struct iof_machine *m, uint32_t bytes);
 

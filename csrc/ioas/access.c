@@ -64,7 +64,10 @@ static int try_remove(struct iof_access *a)
 	return rc;
 }
 
-/* It left its IOAS first, so no new call-back begins; one that runs in another thread is waited for without the control lock. */
+/*
+ * It left its IOAS first, so no new call-back begins; one that runs in another thread is waited for without the
+ * control lock.
+ */
 void iof_access_destroy(struct iof_access *a)
 {
 	struct iof_context *ctx = a->ctx;

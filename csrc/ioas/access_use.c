@@ -233,7 +233,10 @@ static int copy_piece(struct iof_ioas *ioas, const struct piece *p, void *buffer
 	return iof_pages_rw(p->area->pages, ioas->memory, p->byte, buffer, iof_range_length(p->at), write, slow);
 }
 
-/* One piece, a chunk at the most, with the area kept from going meanwhile: an unmap that claimed it waits for use_lock. */
+/*
+ * One piece, a chunk at the most, with the area kept from going meanwhile: an unmap that claimed it waits for
+ * use_lock.
+ */
 static int rw_piece(struct iof_ioas *ioas, struct iof_range r, void *buffer, uint32_t flags, struct piece *p)
 {
 	int rc;

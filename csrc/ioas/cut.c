@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Cutting an area in two (behaviour.md 3.10): what VFIO's first type 1 needs, which unmaps parts of mappings. Only while large pages are off, so no leaf of a
- * page table spans a cut.
+ * Cutting an area in two (behaviour.md 3.10): what VFIO's first type 1 needs, which unmaps parts of mappings. Only
+ * while large pages are off, so no leaf of a page table spans a cut.
  *
- * The area becomes the left part; the right part is a new bare area of the same container. One hold of all slots becomes two, each of one part: both are made on
- * top of the first, which costs memory but pins nothing, and once the index is cut, which may fail too, the first is released.
+ * The area becomes the left part; the right part is a new bare area of the same container. One hold of all slots
+ * becomes two, each of one part: both are made on top of the first, which costs memory but pins nothing, and once the
+ * index is cut, which may fail too, the first is released.
  */
 #include <errno.h>
 

@@ -2,8 +2,9 @@
 /*
  * What an access has pinned: (iova, length) pairs with a count each, in an open-addressed hash table.
  *
- * An unpin has to name exactly what a pin named (behaviour.md R7.7). Here that is checked instead of trusted, and an access that goes with pins left
- * knows what to give back. A slot with count 0 is empty; removing moves later entries of the same chain up, so there are no grave markers.
+ * An unpin has to name exactly what a pin named (behaviour.md R7.7). Here that is checked instead of trusted, and an
+ * access that goes with pins left knows what to give back. A slot with count 0 is empty; removing moves later entries
+ * of the same chain up, so there are no grave markers.
  *
  * Not locked: the access's lock covers it.
  */

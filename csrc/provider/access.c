@@ -4,9 +4,11 @@
 
 #include <errno.h>
 
+#include "iommufd_fast_access.h"
 #include "provider/engine.h"
 
-_Static_assert((int)IOF_ACCESS_WRITE == (int)IOFI_ACCESS_WRITE && (int)IOF_ACCESS_SLOW == (int)IOFI_ACCESS_SLOW, "flags");
+_Static_assert((int)IOF_ACCESS_WRITE == (int)IOFI_ACCESS_WRITE, "flags");
+_Static_assert((int)IOF_ACCESS_SLOW == (int)IOFI_ACCESS_SLOW, "flags");
 
 int iofi_engine_access_open(struct iof_handle *h, const struct iof_access_config *cfg, struct iof_access **out)
 {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "iommufd_fast_access.h"
 #include "provider/provider.h"
 
 #define ASK(h, verb, otherwise, ...) ((h)->provider->verb ? (h)->provider->verb(__VA_ARGS__) : (otherwise))

@@ -12,6 +12,9 @@
 
 #include "iommufd_fast.h"
 
+struct iof_access;
+struct iof_access_config;
+
 struct iof_provider {
 	const char *name;
 	/* the file */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An emulated device for the tests of accesses: it notes down what it pins, and its call-back unpins what meets an unmapped range.
+ * An emulated device for the tests of accesses: it notes down what it pins, and its call-back unpins what meets an
+ * unmapped range.
  *
- * Its lock is held from before a pin until the pin is noted, so that a call-back in another thread waits for the note.
+ * Its lock is held from before a pin until the pin is noted, so that a call-back in another thread waits for the
+ * note.
  */
 #ifndef IOF_TESTS_ACCESS_RIG_H
 #define IOF_TESTS_ACCESS_RIG_H
@@ -11,6 +13,7 @@
 
 #include "check.h"
 #include "engine.h"
+#include "iommufd_fast_access.h"
 #include "util/alloc.h"
 
 #define RIG_PINS 256
@@ -95,7 +98,8 @@ static inline int emu_unpin(struct emu *e)
 static inline uint64_t alignment_of(struct iof_handle *ctx, uint32_t ioas)
 {
 	struct iof_uapi_range r[8];
-	struct iof_cmd_ioas_iova_ranges c = { .size = sizeof(c), .ioas_id = ioas, .num_iovas = 8, .allowed_iovas = (uintptr_t)r };
+	struct iof_cmd_ioas_iova_ranges c = { .size = sizeof(c), .ioas_id = ioas, .num_iovas = 8,
+					      .allowed_iovas = (uintptr_t)r };
 
 	return iof_ioctl(ctx, IOF_CMD_IOAS_IOVA_RANGES, &c) ? 0 : c.out_iova_alignment;
 }
@@ -103,8 +107,8 @@ static inline uint64_t alignment_of(struct iof_handle *ctx, uint32_t ioas)
 static inline struct iof_machine *rig_machine(enum iof_policy policy, enum iof_addresses addresses, struct iof_alloc *a)
 {
 	static const uint32_t groups[] = { 1, 1 };
-	struct iof_machine_config cfg = { .size = sizeof(cfg), .preset = IOF_PRESET_INTEL, .groups = groups, .n_groups = 2,
-					  .alloc = a, .policy = policy, .addresses = addresses };
+	struct iof_machine_config cfg = { .size = sizeof(cfg), .preset = IOF_PRESET_INTEL, .groups = groups,
+					  .n_groups = 2, .alloc = a, .policy = policy, .addresses = addresses };
 	struct iof_machine *m = NULL;
 
 	return iof_machine_create(&cfg, &m) ? NULL : m;

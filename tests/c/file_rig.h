@@ -11,6 +11,7 @@
 
 #include "check.h"
 #include "engine.h"
+#include "iommufd_fast_access.h"
 #include "iommufd_fast_embed.h"
 #include "util/alloc.h"
 #include "util/arena.h"

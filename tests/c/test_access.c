@@ -577,7 +577,10 @@ TEST(rw_in_order_of_errors)
 	teardown();
 }
 
-/* Every offset around a page's edge, small lengths, both ways and both directions; the areas are not congruent to the pages. */
+/*
+ * Every offset around a page's edge, small lengths, both ways and both directions; the areas are not congruent to the
+ * pages.
+ */
 static void sweep_edges(uint64_t shift)
 {
 	char *buf = pages_of(4), want[64], got[64];
@@ -777,7 +780,9 @@ static bool is_quiet(void)
 	return true;
 }
 
-/* Two mappings side by side, so that pins span areas; an unmap must always get its way, and is quiet when it returns. */
+/*
+ * Two mappings side by side, so that pins span areas; an unmap must always get its way, and is quiet when it returns.
+ */
 static void *mapper(void *arg)
 {
 	uint64_t bytes;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The VFIO container's commands on an iommufd (behaviour.md 2.9, 2.22, 3.10): bytes, errnos in order, cuts. */
 #include "access_rig.h"
+#include "dispatch/uapi_container.h"
 #include "iommufd_fast_embed.h"
 
 static struct iof_machine *m;
@@ -77,7 +78,8 @@ static int extension(uintptr_t what)
 
 static int map_dma(uint64_t iova, const void *va, uint64_t size, uint32_t flags)
 {
-	struct iof_cmd_container_map c = { .argsz = sizeof(c), .flags = flags, .vaddr = (uintptr_t)va, .iova = iova, .size = size };
+	struct iof_cmd_container_map c = { .argsz = sizeof(c), .flags = flags, .vaddr = (uintptr_t)va, .iova = iova,
+					   .size = size };
 
 	return iof_ioctl(ctx, IOF_CMD_CONTAINER_MAP_DMA, &c);
 }
@@ -171,7 +173,9 @@ TEST(questions_without_an_ioas)
 	teardown();
 }
 
-/* An unknown number is ENOTTY before its argument is looked at, and a known one only with its own type and size bits. */
+/*
+ * An unknown number is ENOTTY before its argument is looked at, and a known one only with its own type and size bits.
+ */
 TEST(unknown_commands)
 {
 	setup();
@@ -199,7 +203,8 @@ TEST(coherency_of_the_tables)
 
 static uint64_t large_pages(void)
 {
-	struct iof_cmd_option c = { .size = sizeof(c), .option_id = IOF_OPTION_HUGE_PAGES, .op = IOF_OPTION_GET, .object_id = ioas };
+	struct iof_cmd_option c = { .size = sizeof(c), .option_id = IOF_OPTION_HUGE_PAGES, .op = IOF_OPTION_GET,
+				    .object_id = ioas };
 
 	return iof_ioctl(ctx, IOF_CMD_OPTION, &c) ? 99 : c.val64;
 }
