@@ -88,6 +88,16 @@ static struct member *member_find(struct iof_accounts *t, uint32_t pid)
 	return p;
 }
 
+void iof_accounts_forked(struct iof_accounts *t)
+{
+	uint32_t mine = iofi_os_pid();
+
+	iof_lock_take(&t->lock);
+	for (struct member *p = t->processes; p; p = p->next)
+		iofi_process_bury(&p->id, mine);
+	iof_lock_drop(&t->lock);
+}
+
 static struct member *member_get(struct iof_accounts *t)
 {
 	struct member *p = member_find(t, iofi_os_pid());

@@ -29,12 +29,15 @@ void iof_accounts_destroy(struct iof_accounts *t);
 
 /*
  * The calling process's account in this mode, made on first use. -ENOMEM. A pid is taken for the process that had it
- * when its account was made.
+ * when its account was made, until iof_accounts_forked().
  */
 int iof_account_of_process(struct iof_accounts *t, enum iof_account_mode mode, struct iof_account **out);
 
 /* The same, but NULL for NONE: who asks for no accounting has nothing counted. */
 int iof_account_of_caller(struct iof_accounts *t, enum iof_account_mode mode, struct iof_account **out);
+
+/* A child right after fork(): whoever had its pid before is gone. See iof_memory_forked(). */
+void iof_accounts_forked(struct iof_accounts *t);
 
 /*
  * Charges n pages: -ENOMEM when the sum passes RLIMIT_MEMLOCK, as it is now, of the account's process (limit_pages when

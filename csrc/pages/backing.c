@@ -27,6 +27,12 @@ void iof_memory_fini(struct iof_memory *m)
 	m->files = NULL;
 }
 
+void iof_memory_forked(struct iof_memory *m)
+{
+	if (m->files)
+		iofi_files_forked(m->files);
+}
+
 bool iof_memory_is_valid(struct iof_memory *m)
 {
 	return (!m->files || iofi_files_is_valid(m->files)) &&

@@ -162,6 +162,19 @@ int iof_files_create(struct iof_alloc *a, struct iof_files **out)
 	return 0;
 }
 
+void iofi_files_forked(struct iof_files *t)
+{
+	uint32_t mine = iofi_os_pid();
+
+	iof_lock_take(&t->lock);
+	for (struct iofi_file *f = t->first; f; f = f->next) {
+		iofi_process_bury(&f->owner, mine);
+		for (struct iofi_window *w = f->windows; w; w = w->next)
+			iofi_process_bury(&w->owner, mine);
+	}
+	iof_lock_drop(&t->lock);
+}
+
 static void window_free(struct iof_files *t, struct iofi_window *w)
 {
 	if (iofi_process_is_self(&w->owner))
@@ -496,7 +509,7 @@ static bool file_is_valid(const struct iofi_file *f)
 		if (w->file != f || w->users > UINT64_MAX / 2 || w->at.start > w->at.last)
 			return false;
 	for (const struct iofi_file *o = f->next; o; o = o->next)
-		if (iofi_same_file(o->id, f->id) && o->owner.pid == f->owner.pid && o->owner.since == f->owner.since)
+		if (f->owner.pid && iofi_same_file(o->id, f->id) && o->owner.pid == f->owner.pid && o->owner.since == f->owner.since)
 			return false;
 	return f->users <= UINT64_MAX / 2;
 }

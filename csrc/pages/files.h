@@ -35,6 +35,9 @@ struct iofi_file_id {
 	uint64_t inode;
 };
 
+/* A child right after fork(): what has its pid in the list is a dead process's. */
+void iofi_files_forked(struct iof_files *t);
+
 int iof_files_create(struct iof_alloc *a, struct iof_files **out); /* -ENOMEM */
 void iof_files_destroy(struct iof_files *t); /* closes and unmaps what this process has; NULL is fine */
 

@@ -57,6 +57,12 @@ struct iof_memory {
 /* The lists of files and dma-bufs, with alloc and address mode set. -ENOMEM. Undone by fini, also when it failed. */
 int iof_memory_init(struct iof_memory *m);
 void iof_memory_fini(struct iof_memory *m);
+/*
+ * For a child, right after fork(), that goes on using a machine it shares with its parent: processes are told apart by
+ * pid where it has to be quick, and a pid comes back. What is noted down under the child's pid belongs to a process
+ * that is gone, because the child is new.
+ */
+void iof_memory_forked(struct iof_memory *m);
 bool iof_memory_is_valid(struct iof_memory *m);
 
 enum iof_pages_state {

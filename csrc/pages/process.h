@@ -22,6 +22,13 @@ void iofi_process_self(struct iofi_process *out);
 /* By its pid: a fork of this process is another one. */
 bool iofi_process_is_self(const struct iofi_process *p);
 
+/* It had this pid and is gone; from now on it is nobody. */
+static inline void iofi_process_bury(struct iofi_process *p, uint32_t pid)
+{
+	if (p->pid == pid)
+		p->pid = 0;
+}
+
 /*
  * A thread of the process, by whose id /proc and system calls find its memory: the first one, or another when the first
  * has ended. 0: none is left, or it is not the process it was.

@@ -44,6 +44,12 @@ void iof_machine_process_pages(struct iof_machine *m, uint32_t pid, int64_t *pin
 	iof_account_of_pid(m->accounts, pid, pinned, locked);
 }
 
+void iof_machine_forked(struct iof_machine *m)
+{
+	iof_memory_forked(&m->memory);
+	iof_accounts_forked(m->accounts);
+}
+
 int iof_machine_set_scratch(struct iof_machine *m, uint32_t bytes)
 {
 	if (bytes < IOF_SCRATCH_MIN)

@@ -3,8 +3,10 @@
 /*
  * Many threads on the same containers: whole holds (the swap without a lock) and partial ones (the slow way) at once.
  */
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "pages_rig.h"
 
@@ -137,4 +139,61 @@ TEST(accounts_from_threads)
 	}
 	CHECK_EQ(iof_account_locked(r.account), 0);
 	rig_close(&r);
+}
+
+/* Holds, and copies that need none, over one file: its window comes and goes with whoever is there. */
+static void *copy_work(void *arg)
+{
+	struct job *j = arg;
+	uint64_t out, in;
+
+	for (int i = 0; i < j->turns; i++) {
+		uint64_t at = ((uint64_t)j->seed % SLOTS << IOF_PAGE_SHIFT) + 8 * (uint64_t)i % 2048;
+
+		turn(&(struct job){ j->rig, j->p, (uint64_t)i + 1, 0, 0, 0 });
+		out = (uint64_t)i << 32 | j->seed;
+		j->refused += iof_pages_rw(j->p, &j->rig->memory, at, &out, 8, true, false) != 0;
+		j->refused += iof_pages_rw(j->p, &j->rig->memory, at, &in, 8, false, i % 2) != 0;
+		j->bad += in != out;
+	}
+	return NULL;
+}
+
+static void one_file(enum iof_address_mode mode, int turns)
+{
+	struct job job[THREADS];
+	pthread_t thread[THREADS];
+	struct iof_pages p;
+	struct rig r;
+	int fd = memfd_create("pages", MFD_CLOEXEC);
+
+	CHECK_EQ(ftruncate(fd, SLOTS << IOF_PAGE_SHIFT), 0);
+	rig_open(&r, mode, IOF_ACCOUNT_PROCESS);
+	CHECK_EQ(iof_memory_init(&r.memory), 0);
+	CHECK_EQ(iof_pages_init_file(&p, &r.memory, fd, 0, SLOTS << IOF_PAGE_SHIFT, true, IOF_HOLD_PROBE, r.account), 0);
+	close(fd);
+	for (int i = 0; i < THREADS; i++) {
+		job[i] = (struct job){ &r, &p, (uint64_t)i + 1, turns, 0, 0 };
+		CHECK_EQ(pthread_create(&thread[i], NULL, copy_work, &job[i]), 0);
+	}
+	for (int i = 0; i < THREADS; i++) {
+		CHECK_EQ(pthread_join(thread[i], NULL), 0);
+		CHECK_EQ(job[i].bad + job[i].refused, 0);
+	}
+	CHECK_EQ(iof_pages_intervals(&p), 0);
+	CHECK(iof_pages_is_valid(&p, &r.memory));
+	CHECK(iof_memory_is_valid(&r.memory));
+	iof_pages_fini(&p, &r.memory);
+	iof_memory_fini(&r.memory);
+	rig_close(&r);
+}
+
+TEST(one_file_va)
+{
+	one_file(IOF_ADDRESS_VA, 300);
+}
+
+TEST(one_file_synthetic)
+{
+	one_file(IOF_ADDRESS_SYNTHETIC, 300);
 }
