@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* needs: tsan */
 /* The VFIO container's commands on an iommufd (behaviour.md 2.9, 2.22, 3.10): bytes, errnos in order, cuts. */
+#include <stdatomic.h>
+#include <time.h>
+
 #include "access_rig.h"
 #include "dispatch/uapi_container.h"
 #include "iommufd_fast_embed.h"
@@ -589,4 +593,115 @@ TEST(every_failure_is_rolled_back)
 	}
 	CHECK(failures > 20);
 	munmap(buf, 8 * PAGE);
+}
+
+/* ---- threads ---- */
+
+enum { PAGES = 16 };
+static atomic_bool stop;
+static _Atomic unsigned long done[3];
+static char *shared_buf;
+
+/* Maps, unmaps in pieces of any size, at page edges: the sum of the pieces is the mapping, whoever pins meanwhile. */
+static void *carver(void *arg)
+{
+	uint64_t seed = 12345, got, sum;
+	int rc;
+
+	(void)arg;
+	while (!atomic_load(&stop)) {
+		if (map_dma(0x1000000, shared_buf, PAGES * PAGE, 3))
+			return (void *)1;
+		sum = 0;
+		for (unsigned i = 0; i < 200 && sum < PAGES * PAGE; i++) {
+			uint64_t from = check_random(&seed) % PAGES, n = 1 + check_random(&seed) % (PAGES - from);
+
+			rc = unmap_dma(0x1000000 + from * PAGE, n * PAGE, 0, &got);
+			if (rc && rc != -EINVAL) /* an area that is pinned is not cut */
+				return (void *)2;
+			sum += rc ? 0 : got;
+		}
+		if (unmap_dma(0, 0, 2, &got) || sum + got != PAGES * PAGE)
+			return (void *)3;
+		atomic_fetch_add(&done[0], 1);
+	}
+	return NULL;
+}
+
+static void *user(void *arg)
+{
+	struct emu *e = arg;
+	uint64_t seed = 99;
+	char got[100];
+	int rc;
+
+	while (!atomic_load(&stop)) {
+		uint64_t from = check_random(&seed) % PAGES;
+
+		rc = emu_pin(e, 0x1000000 + from * PAGE, PAGE, true, NULL);
+		if (!rc)
+			emu_unpin(e);
+		if (rc && rc != -ENOENT && rc != -EINVAL)
+			return (void *)4;
+		rc = iof_access_rw(e->access, 0x1000000 + from * PAGE + 1, got, sizeof(got), IOF_ACCESS_READ);
+		if (rc && rc != -ENOENT && rc != -EINVAL)
+			return (void *)5;
+		atomic_fetch_add(&done[1], 1);
+	}
+	return NULL;
+}
+
+static void *asker(void *arg)
+{
+	uint32_t id = 0;
+
+	(void)arg;
+	while (!atomic_load(&stop)) {
+		struct iof_cmd_container_info info = { .argsz = sizeof(info) };
+
+		if (iof_ioctl(ctx, IOF_CMD_CONTAINER_GET_INFO, &info) || info.argsz != 72)
+			return (void *)6;
+		if (compat() || vfio_ioas(IOF_VFIO_IOAS_GET, &id) || id != ioas)
+			return (void *)7;
+		if (set_iommu(IOF_CONTAINER_TYPE1))
+			return (void *)8;
+		atomic_fetch_add(&done[2], 1);
+		nanosleep(&(struct timespec){ .tv_nsec = 20000 }, NULL);
+	}
+	return NULL;
+}
+
+TEST(cuts_against_pins_and_questions)
+{
+	void *(*const fn[])(void *) = { carver, user, asker };
+	pthread_t thread[3];
+	void *result[3];
+	struct emu e;
+
+	setup();
+	shared_buf = pages_of(PAGES);
+	CHECK_EQ(compat(), 0);
+	CHECK_EQ(set_iommu(IOF_CONTAINER_TYPE1), 0);
+	CHECK_EQ(attach(dev, ioas, NULL), 0);
+	CHECK_EQ(emu_open(&e, ctx, true), 0);
+	CHECK_EQ(iof_access_attach(e.access, ioas), 0);
+	atomic_store(&stop, false);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK_EQ(pthread_create(&thread[i], NULL, fn[i], &e), 0);
+	for (unsigned tries = 0; tries < 2000; tries++) {
+		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+		if (done[0] > 50 && done[1] > 300 && done[2] > 100)
+			break;
+	}
+	atomic_store(&stop, true);
+	for (unsigned i = 0; i < 3; i++)
+		pthread_join(thread[i], &result[i]);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK_EQ((uintptr_t)result[i], 0);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK(atomic_load(&done[i]) > 10);
+	CHECK(iof_machine_is_valid(m));
+	iof_access_destroy(e.access);
+	munmap(shared_buf, PAGES * PAGE);
+	teardown();
 }
