@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -18,22 +17,11 @@ from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
 from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import LAST, Ioas
-from iommufd_fast.machine import Machine, MachineDevice, SoftDevice, default_machine
+from iommufd_fast.machine import Machine, MachineDevice, SoftDevice
+from iommufd_fast.records import ContextStats
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-
-@dataclass(frozen=True, slots=True)
-class ContextStats:
-    """What a context holds; mappings and bytes are sums over its IOASes."""
-
-    devices: int
-    endpoints: int
-    ioases: int
-    hwpts: int
-    mappings: int
-    bytes_mapped: int
 
 
 class Iommufd(Owned):
@@ -298,22 +286,3 @@ class Iommufd(Owned):
         if self.closed or self._h.forked:
             return f"<Iommufd {self._h.name}, {'closed' if self.closed else 'of the parent process'}>"
         return f"<Iommufd {self._h.name}: {len(self._devices)} devices, {len(self._ioases)} IOASes on {self.machine!r}>"
-
-
-def open(provider: str = "engine", *, machine: Machine | None = None) -> Iommufd:
-    """Open a context.
-
-    Parameters
-    ----------
-    provider : str
-        "engine": in this process, on `machine`.
-    machine : Machine, optional
-        By default the process's default machine.
-    """
-    if not isinstance(provider, str):
-        raise TypeError(f"provider must be a string, not {type(provider).__name__}")
-    if provider != "engine":
-        raise ValueError(f"there is no provider {provider!r} in this version; 'engine' is the one there is")
-    if machine is not None and not isinstance(machine, Machine):
-        raise TypeError(f"machine must be a Machine, not {type(machine).__name__}")
-    return (default_machine() if machine is None else machine).open()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ from iommufd_fast._core.mapping import Mapping
 from iommufd_fast._core.origins import origin
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
+from iommufd_fast.records import IoasStats, MappingInfo
 
 if TYPE_CHECKING:
     from iommufd_fast.context import Iommufd
@@ -24,40 +24,6 @@ if TYPE_CHECKING:
 
 LAST = 2**64 - 1
 _ACCESS = {2: "w", 4: "r", 6: "rw"}
-
-
-@dataclass(frozen=True, slots=True)
-class MappingInfo:
-    """One mapping: the closed range, where it leads in this process, and what devices may do."""
-
-    iova: int
-    last: int
-    address: int
-    access: str
-
-    @property
-    def length(self) -> int:
-        """Bytes."""
-        return self.last - self.iova + 1
-
-
-@dataclass(frozen=True, slots=True)
-class IoasStats:
-    """Counters of an IOAS. `maps`, `unmaps` and `copies` are calls that succeeded since it was made."""
-
-    mappings: int
-    bytes_mapped: int
-    maps: int
-    unmaps: int
-    copies: int
-    pinned_pages: int
-    alignment: int
-    hwpts: int
-    endpoints: int
-    large_pages: bool
-    index_bytes: int
-    record_bytes: int
-    table_bytes: int
 
 
 class Ioas(IoasCore):

@@ -231,7 +231,7 @@ def test_handles_of_another_context(w):
             lambda: w.ctx.hwpt(w.dev, ioas),
             lambda: w.ctx.bind(iof.SoftDevice("intel", machine=machine)),
         ):
-            with pytest.raises(ValueError, match="another|belong"):
+            with pytest.raises(ValueError, match=r"another|belong"):
                 call()
 
 
@@ -274,7 +274,7 @@ def test_closed_handles(w):
         lambda: w.ctx.endpoints,
         w.ctx.__enter__,
     ):
-        with pytest.raises(ValueError, match="context 0.* closed"):
+        with pytest.raises(ValueError, match=r"context 0.* closed"):
             call()
     for handle in (w.ctx, w.ioas, w.dev, w.m, hwpt, w.bare):
         assert handle.closed and "closed" in repr(handle)
@@ -306,7 +306,7 @@ def test_bad_machines(arguments, words):
 
 
 def test_bad_open():
-    with pytest.raises(ValueError, match="'/dev/iommu'.*'engine'"):
+    with pytest.raises(ValueError, match=r"'/dev/iommu'.*'engine'"):
         iof.open("/dev/iommu")
     with pytest.raises(TypeError, match="provider"):
         iof.open(3)

@@ -114,7 +114,7 @@ def test_every_kind_of_access(dev, ioas):
 
 def test_read_only_memory(dev, ioas):
     data = bytes(range(256)) * 16
-    with pytest.raises(ValueError, match="read-only.*access='r'"):
+    with pytest.raises(ValueError, match=r"read-only.*access='r'"):
         ioas.map(data)
     with ioas.map(data, access="r") as m:
         assert dev.dma_read(m.iova, 4096) == data

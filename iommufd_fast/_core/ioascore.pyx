@@ -138,7 +138,7 @@ cdef class IoasCore(Home):
             inside = m.base & IN_PAGE
         if m.size == 0:
             raise ValueError("cannot map 0 bytes: length must be at least 1")
-        if m.base + (m.size - 1) < m.base:
+        if m.size - 1 > NO_IOVA - m.base:
             raise ValueError(f"address {m.base:#x} + length {m.size:#x} wraps around 2**64")
         end = m.size
         if not number:
@@ -206,7 +206,8 @@ cdef int place(IoasCore self, Mapping m, uint32_t flags, uint64_t address, uint6
         with nogil:
             err = iof_map_many(h.h, &one)
         h.leave()
-    m.node.start, m.node.last, m.node.owner = iova, iova + (length - 1), <PyObject *>m
+    if err == 0:
+        m.node.start, m.node.last, m.node.owner = iova, iova + (length - 1), <PyObject *>m
     return err
 
 

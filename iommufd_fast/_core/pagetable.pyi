@@ -3,7 +3,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iommufd_fast._core.ptargs import Leaf
-from iommufd_fast._core.ptforeign import ForeignPageTable, Memory
+from iommufd_fast._core.ptforeign import ForeignPageTable, _Memory
 from iommufd_fast._core.ptinspect import InspectableTable, Stats
 
 __all__ = ["Leaf", "PageTable", "Stats"]
@@ -18,7 +18,7 @@ class PageTable(InspectableTable):
     def translate_many(self, iovas: ArrayLike) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]: ...
     @staticmethod
     def over(
-        memory: Memory,
+        memory: _Memory,
         *,
         format: str,
         root: int,

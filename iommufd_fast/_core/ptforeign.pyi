@@ -8,14 +8,20 @@ from typing_extensions import Buffer
 
 from iommufd_fast._core.ptargs import Leaf
 
-Memory: TypeAlias = (
+_Memory: TypeAlias = (
     Callable[[int], int | None] | Mapping[int, Buffer] | tuple[Buffer, int] | Iterable[tuple[Buffer, int]]
 )
+
+ENOENT: int
+ERANGE: int
+
+class Call:  # one walk's reader; made by ForeignPageTable
+    def __init__(self, *args: object) -> None: ...
 
 class ForeignPageTable:
     def __init__(
         self,
-        memory: Memory,
+        memory: _Memory,
         *,
         format: str,
         root: int,
