@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The exporter's side of an engine dma-buf as an open file. Its number is the memory itself: it can be mapped, passed on, and imported by MAP_FILE. */
+/*
+ * The exporter's side of an engine dma-buf as an open file. Its number is the memory itself: it can be mapped, passed
+ * on, and imported by MAP_FILE.
+ */
 #include <errno.h>
 
 #include "dispatch/file.h"

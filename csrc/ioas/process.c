@@ -2,10 +2,12 @@
 /*
  * CHANGE_PROCESS: every container of a context gets another owner, or none does.
  *
- * Nothing may be pinned or released meanwhile, so all IOASes of the context are locked as for a page table that joins: lock by lock, each kind ascending by id
- * before the next kind, because who has one IOAS's outer lock may wait for another's inner one.
+ * Nothing may be pinned or released meanwhile, so all IOASes of the context are locked as for a page table that joins:
+ * lock by lock, each kind ascending by id before the next kind, because who has one IOAS's outer lock may wait for
+ * another's inner one.
  *
- * A container may be shown by many areas; it is counted at the first, which marks it, and changed at the first that finds it marked.
+ * A container may be shown by many areas; it is counted at the first, which marks it, and changed at the first that
+ * finds it marked.
  */
 #include "ioas/process.h"
 
@@ -87,7 +89,9 @@ static int check(struct change *c, struct iof_area *area)
 	return area->pages->kind == IOF_PAGES_FILE ? 0 : -EINVAL;
 }
 
-/* Sums up what has to move. Every owner the caller will need is made here, so that the change itself needs no memory. */
+/*
+ * Sums up what has to move. Every owner the caller will need is made here, so that the change itself needs no memory.
+ */
 static int count(struct change *c, struct iof_area *area)
 {
 	struct iof_account *old = iof_pages_owner(area->pages), *now;
@@ -129,10 +133,11 @@ static int change_owner(struct change *c, struct iof_area *area)
 
 static int charge(struct change *c)
 {
+	struct iof_alloc *a = c->ctx->machine->memory.alloc;
 	int rc = 0;
 
 	for (unsigned i = 0; i < 2 && !rc; i++) {
-		rc = iof_alloc_may_fail(c->ctx->machine->memory.alloc) ? -ENOMEM : iof_account_charge(c->payer[i], c->pages[i]);
+		rc = iof_alloc_may_fail(a) ? -ENOMEM : iof_account_charge(c->payer[i], c->pages[i]);
 		if (rc && i)
 			iof_account_uncharge(c->payer[0], c->pages[0]);
 	}

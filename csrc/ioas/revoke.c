@@ -2,8 +2,9 @@
 /*
  * Revoking imports of a dma-buf.
  *
- * First every import is marked, so that nothing shows it anew; then every IOAS of the machine is visited, its domains lock held for writing. Who was filling an
- * area before the mark is waited for there, and its work undone; who comes later sees the mark. So there is no list of where an import is shown.
+ * First every import is marked, so that nothing shows it anew; then every IOAS of the machine is visited, its domains
+ * lock held for writing. Who was filling an area before the mark is waited for there, and its work undone; who comes
+ * later sees the mark. So there is no list of where an import is shown.
  */
 #include "ioas/revoke.h"
 

@@ -181,8 +181,9 @@ int iof_account_of_caller(struct iof_accounts *t, enum iof_account_mode mode, st
 }
 
 /*
- * RLIMIT_MEMLOCK of the process, in pages. When it is gone: -EINVAL for a process account; a user still exists, so there
- * the calling process stands in for it. The same when the process may not be asked (prlimit wants equal user ids).
+ * RLIMIT_MEMLOCK of the process, in pages. When it is gone: -EINVAL for a process account; a user still exists, so
+ * there the calling process stands in for it. The same when the process may not be asked (prlimit wants equal user
+ * ids).
  */
 static int account_rlimit(const struct iof_account *acct, uint64_t *pages)
 {

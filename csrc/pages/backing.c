@@ -51,7 +51,8 @@ static int import(struct iof_pages *p, struct iof_memory *m, int fd, struct iof_
 	return 0;
 }
 
-static int open_backing(struct iof_pages *p, struct iof_memory *m, int fd, struct iof_range r, struct iof_account *account)
+static int open_backing(struct iof_pages *p, struct iof_memory *m, int fd, struct iof_range r,
+			struct iof_account *account)
 {
 	struct iofi_backing *b = iof_mem_zget(m->alloc, sizeof(*b), 16);
 	int rc;
@@ -109,7 +110,8 @@ static struct iof_range bytes_of(const struct iof_pages *p, uint64_t first, uint
 {
 	uint64_t offset = p->backing->offset;
 
-	return (struct iof_range){ offset + (first << IOF_PAGE_SHIFT), offset + (last << IOF_PAGE_SHIFT) + IOF_PAGE_MASK };
+	return (struct iof_range){ offset + (first << IOF_PAGE_SHIFT),
+				   offset + (last << IOF_PAGE_SHIFT) + IOF_PAGE_MASK };
 }
 
 /* Fills holes. A page that cannot be had was cut off meanwhile, or there is no memory for it. */

@@ -509,7 +509,8 @@ static bool file_is_valid(const struct iofi_file *f)
 		if (w->file != f || w->users > UINT64_MAX / 2 || w->at.start > w->at.last)
 			return false;
 	for (const struct iofi_file *o = f->next; o; o = o->next)
-		if (f->owner.pid && iofi_same_file(o->id, f->id) && o->owner.pid == f->owner.pid && o->owner.since == f->owner.since)
+		if (f->owner.pid && iofi_same_file(o->id, f->id) && o->owner.pid == f->owner.pid &&
+		    o->owner.since == f->owner.since)
 			return false;
 	return f->users <= UINT64_MAX / 2;
 }

@@ -235,8 +235,9 @@ int iofi_identity_lookup_file(struct iof_identities *t, uint32_t device, uint64_
 		n = (WINDOW_MASK - (offset & WINDOW_MASK) + 1) >> IOF_PAGE_SHIFT;
 		n = n < npages ? n : npages;
 		rc = window_of(t, of, &w);
-		if (!rc)
-			rc = fn(ctx, (struct iof_identity_run){ (uint64_t)w << WINDOW_SHIFT | (offset & WINDOW_MASK), n });
+		if (rc)
+			break;
+		rc = fn(ctx, (struct iof_identity_run){ (uint64_t)w << WINDOW_SHIFT | (offset & WINDOW_MASK), n });
 	}
 	return rc;
 }

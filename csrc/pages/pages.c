@@ -230,7 +230,9 @@ static int hold_named_locked(struct iof_pages *p, struct iof_memory *m, const st
 	return 0;
 }
 
-/* What the owner of user memory has mapped there. Of another process: that it cannot be read is no different from gone. */
+/*
+ * What the owner of user memory has mapped there. Of another process: that it cannot be read is no different from gone.
+ */
 static int read_maps(const struct iof_pages *p, struct iof_memory *m, struct iof_range slots, struct iofi_maps *maps)
 {
 	struct iof_range hull = { slot_address(p, slots.start), slot_address(p, slots.last) + IOF_PAGE_MASK };
@@ -572,7 +574,8 @@ bool iof_pages_is_valid(const struct iof_pages *p, const struct iof_memory *m)
 	uint8_t state = atomic_load_explicit(&p->state, memory_order_acquire);
 	bool ok;
 
-	ok = p->npages && !(p->base & IOF_PAGE_MASK) && p->plain == is_plain(p, m) && (state == IOF_PAGES_BUSY) == !!open->ext;
+	ok = p->npages && !(p->base & IOF_PAGE_MASK) && p->plain == is_plain(p, m) &&
+	     (state == IOF_PAGES_BUSY) == !!open->ext;
 	ok = ok && (state != IOF_PAGES_WHOLE || m->address_mode == IOF_ADDRESS_VA);
 	ok = ok && (!open->ext || ext_is_valid(p, m)) && (iofi_is_user(p) || backing_is_valid(p, m, state));
 	iof_lock_drop(&open->lock);

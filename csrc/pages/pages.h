@@ -48,7 +48,7 @@ struct iof_memory {
 	struct iof_dmabufs *dmabufs; /* NULL: no engine dma-bufs */
 	enum iof_address_mode address_mode;
 	enum iof_hold_policy policy; /* the default; a container may ask for another */
-	_Atomic uint32_t scratch; /* bytes of page pointers that one pin call may fill (R4.3.4); 0: IOF_SCRATCH_DEFAULT */
+	_Atomic uint32_t scratch; /* bytes of page pointers that a pin call may fill (R4.3.4); 0: the default */
 };
 
 #define IOF_SCRATCH_DEFAULT 65536u
@@ -222,7 +222,8 @@ static inline uint64_t iof_pages_address(const struct iof_pages *p, const struct
  * -EFAULT not there, not permitted, or its process is gone; -EINVAL outside the file, or device memory; -ENOMEM. The
  * caller keeps a reference and has checked permissions.
  */
-int iof_pages_rw(struct iof_pages *p, struct iof_memory *m, uint64_t byte, void *buf, uint64_t n, bool write, bool slow);
+int iof_pages_rw(struct iof_pages *p, struct iof_memory *m, uint64_t byte, void *buf, uint64_t n, bool write,
+		 bool slow);
 
 /*
  * CHANGE_PROCESS (R4.6.5), one container: what it is charged for now, who is, and the change itself. `pending` marks a

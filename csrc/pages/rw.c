@@ -2,9 +2,9 @@
 /*
  * Data of a container for those who do not pin (behaviour.md R7.4).
  *
- * Our own memory is copied, guarded. Another process's is asked of the kernel while that process lives; when it is gone,
- * or may not be asked, pages that are shared with this process can still be reached through a mapping of ours: those of
- * a dead process only while they are pinned, because only then their names are known.
+ * Our own memory is copied, guarded. Another process's is asked of the kernel while that process lives; when it is
+ * gone, or may not be asked, pages that are shared with this process can still be reached through a mapping of ours:
+ * those of a dead process only while they are pinned, because only then their names are known.
  */
 #define _GNU_SOURCE
 #include <sys/uio.h>
@@ -43,8 +43,8 @@ static int ask_owner(struct transfer *t, uint32_t thread)
 	while (t->n) {
 		struct iovec local = { t->buf, t->n < (1u << 30) ? t->n : 1u << 30 };
 		struct iovec remote = { (void *)(uintptr_t)(t->p->base + t->byte), local.iov_len };
-		long got = iofi_os(t->write ? SYS_process_vm_writev : SYS_process_vm_readv, thread, &local, 1L, &remote, 1L,
-				   0L);
+		long call = t->write ? SYS_process_vm_writev : SYS_process_vm_readv;
+		long got = iofi_os(call, thread, &local, 1L, &remote, 1L, 0L);
 
 		if (got <= 0)
 			return got ? (int)got : -EFAULT;

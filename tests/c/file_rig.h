@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of files as memory share: a machine with one device, bound; descriptors counted before and after; forks whose verdict is the exit status. */
+/*
+ * What the tests of files as memory share: a machine with one device, bound; descriptors counted before and after;
+ * forks whose verdict is the exit status.
+ */
 #ifndef IOF_TESTS_FILE_RIG_H
 #define IOF_TESTS_FILE_RIG_H
 
@@ -42,7 +45,8 @@ static inline unsigned count_fds(void)
 	return count_entries("/proc/self/fd");
 }
 
-static inline void world_open_with(struct world *w, enum iof_addresses addresses, enum iof_accounting accounting, bool shared)
+static inline void world_open_with(struct world *w, enum iof_addresses addresses, enum iof_accounting accounting,
+				   bool shared)
 {
 	struct iof_machine_config cfg = { .size = sizeof(cfg), .preset = IOF_PRESET_INTEL, .groups = (uint32_t[]){ 1 },
 					  .n_groups = 1, .policy = IOF_POLICY_PROBE, .addresses = addresses,
@@ -90,8 +94,9 @@ static inline void give_up(struct world *w, int fd)
 
 static inline int map_file(struct world *w, int fd, uint64_t start, uint64_t length, uint32_t flags, uint64_t *iova)
 {
-	struct iof_cmd_ioas_map_file c = { .size = sizeof(c), .flags = flags, .ioas_id = w->ioas, .fd = fd, .start = start,
-					   .length = length, .iova = flags & IOF_MAP_FIXED_IOVA ? *iova : 0 };
+	struct iof_cmd_ioas_map_file c = { .size = sizeof(c), .flags = flags, .ioas_id = w->ioas, .fd = fd,
+					   .start = start, .length = length,
+					   .iova = flags & IOF_MAP_FIXED_IOVA ? *iova : 0 };
 	int rc = iof_ioctl(w->ctx, IOF_CMD_IOAS_MAP_FILE, &c);
 
 	*iova = c.iova;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Several processes and one engine: who is charged, CHANGE_PROCESS, memory of a process that lives, lingers or is gone. */
+/*
+ * Several processes and one engine: who is charged, CHANGE_PROCESS, memory of a process that lives, lingers or is gone.
+ */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sys/resource.h>
@@ -159,7 +161,10 @@ TEST(the_child_takes_over)
 	}
 }
 
-/* Containers without a limit change hands and their counts do not: the release is counted at the wrong process (quirk of R4.6.3). */
+/*
+ * Containers without a limit change hands and their counts do not: the release is counted at the wrong process (quirk
+ * of R4.6.3).
+ */
 static int take_over_uncharged(struct world *w)
 {
 	pid_t parent = getppid();
@@ -439,6 +444,43 @@ TEST(a_child_whose_first_thread_has_ended)
 	CHECK_EQ(unmap(w.ctx, w.ioas, common_iova, N * PAGE, NULL), 0);
 	world_close(&w);
 	munmap(common, N * PAGE);
+}
+
+static int child_is_new(struct world *w)
+{
+	uint64_t iova;
+	int fd = memfd(PAGE);
+
+	iof_machine_forked(w->m);
+	CHECK_COUNTS(w, getpid(), 0, 0);
+	CHECK_EQ(map_file(w, fd, 0, PAGE, RW, &iova), 0);
+	CHECK_COUNTS(w, getpid(), 1, 1);
+	CHECK_COUNTS(w, getppid(), 1, 1);
+	return 0;
+}
+
+/* A process that finds its pid in the records of one before it. */
+TEST(a_pid_that_comes_back)
+{
+	struct world w;
+	uint64_t iova;
+	int fd = memfd(PAGE);
+
+	world_open_with(&w, IOF_ADDRESSES_VA, IOF_ACCOUNTING_PROCESS, true);
+	CHECK_EQ(attach_ioas(&w), 0);
+	CHECK_EQ(map_file(&w, fd, 0, PAGE, RW, &iova), 0);
+	CHECK_EQ(in_child(child_is_new, &w), 0);
+	CHECK_COUNTS(&w, getpid(), 1, 1); /* of others nothing was forgotten */
+	iof_machine_forked(w.m); /* as if this process had just come and found its pid used */
+	CHECK_COUNTS(&w, getpid(), 0, 0);
+	CHECK(iof_machine_is_valid(w.m));
+	/* a dead process's window and descriptor are not ours to give back */
+	CHECK_EQ(unmap(w.ctx, w.ioas, 0, UINT64_MAX, NULL), 0);
+	CHECK_COUNTS(&w, getpid(), 0, 0);
+	CHECK_EQ(count_fds(), w.fds + 1 + 2); /* kept open, context, device */
+	w.fds++;
+	give_up(&w, fd);
+	world_close(&w);
 }
 
 /* Private memory of a process is that process's: its address means nothing here, and its name is not ours. */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files as memory: MAP_FILE's errnos in their order, what is checked when pages are held, identities, data, other processes, failures. */
+/*
+ * Files as memory: MAP_FILE's errnos in their order, what is checked when pages are held, identities, data, other
+ * processes, failures.
+ */
 #define _GNU_SOURCE
 #include <linux/memfd.h>
 #include "file_rig.h"
@@ -129,7 +132,10 @@ TEST(large_pages)
 	close(fd);
 }
 
-/* hugetlbfs: no write(2), and mappings of whole huge pages only. Where no huge pages are set aside there is nothing to see. */
+/*
+ * hugetlbfs: no write(2), and mappings of whole huge pages only. Where no huge pages are set aside there is nothing to
+ * see.
+ */
 TEST(huge_pages)
 {
 	struct iof_access *a;
@@ -471,7 +477,10 @@ static int child_maps(struct world *w)
 	return 0;
 }
 
-/* Nobody has the file any more: pages that nobody holds are gone with the process, those that are held are counted still. */
+/*
+ * Nobody has the file any more: pages that nobody holds are gone with the process, those that are held are counted
+ * still.
+ */
 TEST(a_child_that_ends_takes_its_files)
 {
 	struct world w;
