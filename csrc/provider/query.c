@@ -366,6 +366,7 @@ int iofi_engine_digest(struct iof_handle *h, uint64_t *out)
 	*out = UINT64_C(0xcbf29ce484222325);
 	iof_lock_take(&ctx->control);
 	mix(out, atomic_load(&ctx->mm_mode));
+	mix(out, atomic_load(&ctx->compat_ioas));
 	for (uint32_t id = 1; (o = iof_object_next(&ctx->objects, id)); id = o->id + 1)
 		mix_object(o, out);
 	iof_lock_drop(&ctx->control);
