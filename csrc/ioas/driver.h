@@ -97,6 +97,7 @@ void *iof_hwpt_priv(const struct iof_hwpt *hwpt); /* nested: what nested_alloc g
 bool iof_hwpt_is_nested(const struct iof_hwpt *hwpt);
 bool iof_hwpt_tracks_dirty(const struct iof_hwpt *hwpt); /* was allocated with DIRTY_TRACKING */
 struct iof_viommu *iof_hwpt_viommu(const struct iof_hwpt *hwpt); /* the vIOMMU it was made through; NULL */
+uint64_t iof_hwpt_page_sizes(const struct iof_hwpt *hwpt); /* paging: a bit for each */
 uint64_t iof_hwpt_lookup(const struct iof_hwpt *hwpt, uint64_t iova); /* paging: the address, or UINT64_MAX */
 
 void *iof_viommu_priv(const struct iof_viommu *v);

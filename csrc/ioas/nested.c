@@ -102,6 +102,11 @@ struct iof_viommu *iof_hwpt_viommu(const struct iof_hwpt *hwpt)
 	return hwpt->viommu;
 }
 
+uint64_t iof_hwpt_page_sizes(const struct iof_hwpt *hwpt)
+{
+	return iof_pt_page_sizes(hwpt->pt);
+}
+
 uint64_t iof_hwpt_lookup(const struct iof_hwpt *hwpt, uint64_t iova)
 {
 	struct iof_hwpt *h = (struct iof_hwpt *)(uintptr_t)hwpt;

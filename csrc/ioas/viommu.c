@@ -41,6 +41,7 @@ int iof_viommu_create(struct iof_device *dev, uint32_t type, struct iof_hwpt *pa
 	*out = v;
 	return 0;
 no_driver:
+	iof_viommu_conceal(v);
 	iof_object_abort(&ctx->objects, &v->object);
 no_id:
 	iof_mem_put(a, v, sizeof(*v));

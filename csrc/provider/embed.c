@@ -133,6 +133,20 @@ uint32_t iof_attached_hwpt(struct iof_handle *dev, uint32_t pasid)
 	return id;
 }
 
+enum iof_handle_kind iof_handle_kind(const struct iof_handle *h)
+{
+	switch (iofi_engine(h)->file.ops->kind) {
+	case IOF_FILE_CONTEXT:
+		return IOF_KIND_CONTEXT;
+	case IOF_FILE_DEVICE:
+		return IOF_KIND_DEVICE;
+	case IOF_FILE_DMABUF:
+		return IOF_KIND_MEMORY;
+	default:
+		return IOF_KIND_QUEUE;
+	}
+}
+
 /* ---- ids ---- */
 
 int iof_foreign_new(struct iof_handle *ctx, void (*end)(void *data), void *data, struct iof_foreign **out, uint32_t *id)

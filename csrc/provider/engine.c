@@ -175,6 +175,7 @@ struct iof_handle *iofi_engine_handle(struct iof_file *f)
 	return &e->handle;
 }
 
+/* (A host gets files before anybody asked for their handle: see iof_machine_set_host().) */
 int iof_engine_open(struct iof_machine *m, struct iof_handle **out)
 {
 	struct iof_file *f;
