@@ -1,16 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The contract's chapter 1.6 through the raw door, for every command that is built: sizes, tails, bad pointers, wrong numbers, which of two errors
- * comes first, and what a response that cannot be written undoes (behaviour.md R1.6.1 to R1.6.6). Devices have VFIO's rules (2.23).
+ * The contract's chapter 1.6 through the raw door, for every command: sizes, tails, bad pointers, wrong numbers, which of two errors
+ * comes first, and what a response that cannot be written undoes (behaviour.md R1.6.1 to R1.6.6). Devices have VFIO's rules (2.23). What is in each command's
+ * fields: test_contract_commands.c.
  */
-#include "check.h"
-#include "engine.h"
+#define _GNU_SOURCE /* memfd_create */
+#include <dirent.h>
+#include <unistd.h>
+
+#include "dispatch/uapi_container.h"
+#include "driver_rig.h"
 
 #define ROOM 512
+#define MAPPED 0x10000 /* where one page of buf is mapped in `ioas` */
 
 static struct iof_machine *m;
-static struct iof_handle *ctx, *dev;
-static uint32_t dev_id, ioas;
+static struct iof_handle *ctx, *dev, *rig_dev;
+static struct rig rig;
+static uint32_t dev_id, ioas, rig_id, parent, tracked, viommu, nested;
+static int memfd;
 static char *buf, *edge; /* edge: two pages, the second is not there */
 
 union any {
@@ -24,45 +32,80 @@ union any {
 	struct iof_cmd_ioas_map map;
 	struct iof_cmd_ioas_unmap unmap;
 	struct iof_cmd_option option;
+	struct iof_cmd_vfio_ioas vfio;
 	struct iof_cmd_hwpt_alloc hwpt;
+	struct iof_cmd_get_hw_info info;
+	struct iof_cmd_set_dirty_tracking tracking;
+	struct iof_cmd_get_dirty_bitmap bitmap;
+	struct iof_cmd_hwpt_invalidate invalidate;
+	struct iof_cmd_fault_queue_alloc fault;
+	struct iof_cmd_ioas_map_file file;
+	struct iof_cmd_viommu_alloc viommu;
+	struct iof_cmd_vdevice_alloc vdevice;
+	struct iof_cmd_veventq_alloc veventq;
+	struct iof_cmd_hw_queue_alloc queue;
 };
 
 static void setup(void)
 {
-	uint32_t groups[] = { 1 };
-	uint64_t iova = 0x10000;
+	uint32_t groups[] = { 1 }, index;
+	uint64_t iova = MAPPED;
+	struct iof_iommu *iommu;
 
+	rig_init(&rig);
 	m = machine_with(IOF_PRESET_INTEL, groups, 1, NULL);
 	CHECK(m);
+	CHECK_EQ(iof_machine_add_driver(m, &rig_driver, &rig, &iommu), 0);
+	CHECK_EQ(rig_plug(&rig, m, iommu, 0, 1, &index), 0);
 	CHECK_EQ(iof_engine_open(m, &ctx), 0);
 	CHECK_EQ(iof_engine_open_device(m, 0, &dev), 0);
+	CHECK_EQ(iof_engine_open_device(m, index, &rig_dev), 0);
 	CHECK_EQ(bind_device(dev, ctx, &dev_id), 0);
+	CHECK_EQ(bind_device(rig_dev, ctx, &rig_id), 0);
 	CHECK_EQ(ioas_alloc(ctx, &ioas), 0);
 	buf = pages_of(4);
 	edge = pages_of(2);
 	munmap(edge + PAGE, PAGE);
+	memfd = memfd_create("contract", 0);
+	CHECK_EQ(ftruncate(memfd, PAGE), 0);
 	CHECK_EQ(map_at(ctx, ioas, buf, PAGE, RW | IOF_MAP_FIXED_IOVA, &iova), 0);
+	CHECK_EQ(hwpt_kind(ctx, rig_id, ioas, IOF_HWPT_NEST_PARENT, &parent), 0);
+	CHECK_EQ(hwpt_kind(ctx, rig_id, ioas, IOF_HWPT_DIRTY_TRACKING, &tracked), 0);
+	CHECK_EQ(viommu_alloc(ctx, rig_id, parent, NULL, &viommu), 0);
+	CHECK_EQ(nested_alloc(ctx, rig_id, parent, 0, 0, &nested), 0);
+	CHECK_EQ(iof_ioctl(ctx, IOF_CMD_VFIO_IOAS, &(struct iof_cmd_vfio_ioas){ 12, ioas, IOF_VFIO_IOAS_SET, 0 }), 0);
 }
 
 static void teardown(void)
 {
 	CHECK(iof_machine_is_valid(m));
+	iof_close(rig_dev);
 	iof_close(dev);
 	iof_close(ctx);
 	iof_machine_put(m);
+	CHECK(!rig.nested && !rig.viommus && !rig.vdevices && !rig.queues);
 	munmap(buf, 4 * PAGE);
 	munmap(edge, PAGE);
+	close(memfd);
 }
 
 static uint64_t digest(void)
 {
-	uint64_t d;
-
-	CHECK_EQ(iof_digest(ctx, &d), 0);
-	return d;
+	return digest_of(ctx);
 }
 
-/* ---- every command with arguments that work ---- */
+static unsigned descriptors(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+/* ---- every command with arguments that work, and what takes back what it did ---- */
 
 static void fill_destroy(union any *u)
 {
@@ -85,7 +128,7 @@ static void fill_allow(union any *u)
 static void fill_copy(union any *u)
 {
 	u->copy = (struct iof_cmd_ioas_copy){ .flags = IOF_MAP_READABLE, .dst_ioas_id = ioas, .src_ioas_id = ioas, .length = PAGE,
-					      .src_iova = 0x10000 };
+					      .src_iova = MAPPED };
 }
 
 static void fill_ranges(union any *u)
@@ -113,27 +156,133 @@ static void fill_option(union any *u)
 	u->option = (struct iof_cmd_option){ .option_id = IOF_OPTION_HUGE_PAGES, .op = IOF_OPTION_GET, .object_id = ioas };
 }
 
+static void fill_vfio_ioas(union any *u)
+{
+	u->vfio.op = IOF_VFIO_IOAS_GET;
+}
+
 static void fill_hwpt(union any *u)
 {
 	u->hwpt = (struct iof_cmd_hwpt_alloc){ .dev_id = dev_id, .pt_id = ioas };
+}
+
+static void fill_info(union any *u)
+{
+	u->info.dev_id = rig_id;
+}
+
+static void fill_tracking(union any *u)
+{
+	u->tracking = (struct iof_cmd_set_dirty_tracking){ .flags = 1, .hwpt_id = tracked };
+}
+
+static void fill_bitmap(union any *u)
+{
+	static uint64_t bits[512];
+
+	u->bitmap = (struct iof_cmd_get_dirty_bitmap){ .hwpt_id = tracked, .iova = MAPPED, .length = PAGE, .page_size = PAGE,
+						       .data = (uintptr_t)bits };
+}
+
+static void fill_invalidate(union any *u)
+{
+	static struct rig_entry e[1];
+
+	u->invalidate = (struct iof_cmd_hwpt_invalidate){ .hwpt_id = nested, .data_uptr = (uintptr_t)e, .data_type = RIG_INVALIDATE,
+							  .entry_len = sizeof(e[0]), .entry_num = 1 };
+}
+
+static void fill_map_file(union any *u)
+{
+	u->file = (struct iof_cmd_ioas_map_file){ .flags = RW, .ioas_id = ioas, .fd = memfd, .length = PAGE };
+}
+
+static void fill_viommu(union any *u)
+{
+	u->viommu = (struct iof_cmd_viommu_alloc){ .type = RIG_VIOMMU, .dev_id = rig_id, .hwpt_id = parent };
+}
+
+static void fill_vdevice(union any *u)
+{
+	u->vdevice = (struct iof_cmd_vdevice_alloc){ .viommu_id = viommu, .dev_id = rig_id, .virt_id = 7 };
+}
+
+/* It wants no memory of a process mapped anywhere. */
+static void fill_change_process(union any *u)
+{
+	uint64_t bytes;
+
+	(void)u;
+	CHECK_EQ(unmap(ctx, ioas, 0, UINT64_MAX, &bytes), 0);
+}
+
+static void fill_veventq(union any *u)
+{
+	u->veventq = (struct iof_cmd_veventq_alloc){ .viommu_id = viommu, .type = RIG_EVENT, .veventq_depth = 1 };
+}
+
+static void fill_queue(union any *u)
+{
+	u->queue = (struct iof_cmd_hw_queue_alloc){ .viommu_id = viommu, .type = RIG_QUEUE, .nesting_parent_iova = MAPPED,
+						    .length = 64 };
+}
+
+static void undo_nothing(const union any *u)
+{
+	(void)u;
+}
+
+static void undo_fault(const union any *u)
+{
+	close_number(m, (int)u->fault.out_fault_fd);
+	CHECK_EQ(destroy(ctx, u->fault.out_fault_id), 0);
+}
+
+static void undo_vdevice(const union any *u)
+{
+	CHECK_EQ(destroy(ctx, u->vdevice.out_vdevice_id), 0);
+}
+
+static void undo_veventq(const union any *u)
+{
+	close_number(m, (int)u->veventq.out_veventq_fd);
+	CHECK_EQ(destroy(ctx, u->veventq.out_veventq_id), 0);
+}
+
+static void undo_queue(const union any *u)
+{
+	CHECK_EQ(destroy(ctx, u->queue.out_hw_queue_id), 0);
 }
 
 static const struct command {
 	const char *name;
 	uint32_t cmd, min, full;
 	void (*fill)(union any *u);
+	void (*undo)(const union any *u);
 	bool answers; /* writes the struct back */
 	bool undone; /* nothing is left when that fails (R1.6.4) */
 } commands[] = {
-	{ "DESTROY", 0x3b80, 8, 8, fill_destroy, false, false },
-	{ "IOAS_ALLOC", 0x3b81, 12, 12, fill_nothing, true, true },
-	{ "IOAS_ALLOW_IOVAS", 0x3b82, 24, 24, fill_allow, false, false },
-	{ "IOAS_COPY", 0x3b83, 40, 40, fill_copy, true, false },
-	{ "IOAS_IOVA_RANGES", 0x3b84, 32, 32, fill_ranges, true, true },
-	{ "IOAS_MAP", 0x3b85, 40, 40, fill_map, true, false },
-	{ "IOAS_UNMAP", 0x3b86, 24, 24, fill_unmap, true, false },
-	{ "OPTION", 0x3b87, 24, 24, fill_option, true, false },
-	{ "HWPT_ALLOC", 0x3b89, 24, 48, fill_hwpt, true, true },
+	{ "DESTROY", 0x3b80, 8, 8, fill_destroy, undo_nothing, false, false },
+	{ "IOAS_ALLOC", 0x3b81, 12, 12, fill_nothing, undo_nothing, true, true },
+	{ "IOAS_ALLOW_IOVAS", 0x3b82, 24, 24, fill_allow, undo_nothing, false, false },
+	{ "IOAS_COPY", 0x3b83, 40, 40, fill_copy, undo_nothing, true, false },
+	{ "IOAS_IOVA_RANGES", 0x3b84, 32, 32, fill_ranges, undo_nothing, true, true },
+	{ "IOAS_MAP", 0x3b85, 40, 40, fill_map, undo_nothing, true, false },
+	{ "IOAS_UNMAP", 0x3b86, 24, 24, fill_unmap, undo_nothing, true, false },
+	{ "OPTION", 0x3b87, 24, 24, fill_option, undo_nothing, true, false },
+	{ "HWPT_ALLOC", 0x3b89, 24, 48, fill_hwpt, undo_nothing, true, true },
+	{ "VFIO_IOAS", 0x3b88, 12, 12, fill_vfio_ioas, undo_nothing, true, true },
+	{ "GET_HW_INFO", 0x3b8a, 32, 40, fill_info, undo_nothing, true, true },
+	{ "HWPT_SET_DIRTY_TRACKING", 0x3b8b, 16, 16, fill_tracking, undo_nothing, false, false },
+	{ "HWPT_GET_DIRTY_BITMAP", 0x3b8c, 48, 48, fill_bitmap, undo_nothing, false, false },
+	{ "HWPT_INVALIDATE", 0x3b8d, 32, 32, fill_invalidate, undo_nothing, true, false },
+	{ "FAULT_QUEUE_ALLOC", 0x3b8e, 16, 16, fill_nothing, undo_fault, true, true },
+	{ "IOAS_MAP_FILE", 0x3b8f, 40, 40, fill_map_file, undo_nothing, true, false },
+	{ "VIOMMU_ALLOC", 0x3b90, 24, 40, fill_viommu, undo_nothing, true, true },
+	{ "VDEVICE_ALLOC", 0x3b91, 24, 24, fill_vdevice, undo_vdevice, true, true },
+	{ "VEVENTQ_ALLOC", 0x3b93, 28, 32, fill_veventq, undo_veventq, true, true },
+	{ "HW_QUEUE_ALLOC", 0x3b94, 40, 40, fill_queue, undo_queue, true, true },
+	{ "CHANGE_PROCESS", 0x3b92, 8, 8, fill_change_process, undo_nothing, false, false }, /* the last: it clears the IOAS */
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))
@@ -194,6 +343,7 @@ TEST(every_size_from_the_minimum_works)
 			CHECK_RC(c, run(c, &u), 0);
 			for (unsigned i = size; i < ROOM; i++)
 				CHECK_EQ((uint8_t)u.bytes[i], 0xff);
+			c->undo(&u);
 		}
 	teardown();
 }
@@ -208,6 +358,7 @@ TEST(a_longer_struct_of_zeros_is_the_same)
 		prepare(c, &exact, c->full);
 		CHECK_RC(c, run(c, &exact), 0);
 		after = digest();
+		c->undo(&exact);
 		teardown();
 		for (uint32_t size = c->full + 1; size <= ROOM; size += 57) {
 			setup();
@@ -215,6 +366,7 @@ TEST(a_longer_struct_of_zeros_is_the_same)
 			CHECK_RC(c, run(c, &longer), 0);
 			CHECK_EQ(digest(), after);
 			CHECK_EQ(longer.size, size);
+			c->undo(&longer);
 			teardown();
 		}
 	}
@@ -306,6 +458,8 @@ TEST(a_struct_at_the_end_of_memory_works)
 		prepare(c, &u, c->min);
 		memcpy(edge + PAGE - c->min, &u, c->min);
 		CHECK_RC(c, run(c, edge + PAGE - c->min), 0);
+		memcpy(&u, edge + PAGE - c->min, c->min);
+		c->undo(&u);
 	}
 	teardown();
 }
@@ -344,11 +498,16 @@ TEST(a_number_has_32_bits)
 	teardown();
 }
 
+static bool is_container(unsigned nr)
+{
+	return (nr >= 0x64 && nr <= 0x66) || (nr >= 0x70 && nr <= 0x72);
+}
+
 TEST(numbers_that_nobody_knows_do_not_touch_the_struct)
 {
 	setup();
 	for (unsigned nr = 0; nr < 256; nr++) {
-		if (nr >= 0x80 && nr <= 0x94)
+		if ((nr >= 0x80 && nr <= 0x94) || is_container(nr))
 			continue;
 		CHECK_EQ(iof_ioctl(ctx, 0x3b00 | nr, edge + PAGE), -ENOTTY);
 		CHECK_EQ(iof_ioctl(ctx, 0x3b00 | nr, NULL), -ENOTTY);
@@ -356,17 +515,62 @@ TEST(numbers_that_nobody_knows_do_not_touch_the_struct)
 	teardown();
 }
 
-/* In the table's span, so `size` is read; not built, so there is no such command. docs/architecture.md lists them. */
-TEST(commands_not_built_are_enotty)
+/* Another type or a direction in front of a container's number: nobody's, and the struct is not read. */
+TEST(container_numbers_are_exact_too)
 {
-	static const uint32_t cmds[] = { 0x3b88, 0x3b8a, 0x3b8b, 0x3b8c, 0x3b8d, 0x3b8e, 0x3b8f, 0x3b90, 0x3b91, 0x3b92, 0x3b93, 0x3b94 };
-	union any u = { .size = 48 };
+	setup();
+	for (unsigned nr = 0x64; nr < 0x76; nr++) {
+		CHECK_EQ(iof_ioctl(ctx, 0x40003b00 | nr, edge + PAGE), -ENOTTY);
+		CHECK_EQ(iof_ioctl(ctx, 0x3c00 | nr, edge + PAGE), -ENOTTY);
+	}
+	teardown();
+}
+
+/* ---- the VFIO container's commands: a fixed prefix is read, argsz only compared (2.22) ---- */
+
+TEST(container_structs)
+{
+	static const struct {
+		unsigned nr;
+		uint32_t prefix, argsz;
+	} c[] = { { 0x70, 16, 16 }, { 0x71, 32, 32 }, { 0x72, 24, 24 } };
+	uint64_t before;
 
 	setup();
-	for (unsigned i = 0; i < sizeof(cmds) / sizeof(*cmds); i++) {
-		CHECK_EQ(iof_ioctl(ctx, cmds[i], &u), -ENOTTY);
-		CHECK_EQ(iof_ioctl(ctx, cmds[i], NULL), -EFAULT);
+	before = digest();
+	for (unsigned i = 0; i < 3; i++) {
+		for (uint32_t there = 0; there < c[i].prefix; there++) {
+			memset(edge + PAGE - there, 0, there);
+			CHECK_EQ(iof_ioctl(ctx, 0x3b00 | c[i].nr, edge + PAGE - there), -EFAULT);
+		}
+		for (uint32_t argsz = 0; argsz < c[i].argsz; argsz++) {
+			char bytes[64] = { 0 };
+
+			memcpy(bytes, &argsz, 4);
+			CHECK_EQ(iof_ioctl(ctx, 0x3b00 | c[i].nr, bytes), -EINVAL);
+		}
 	}
+	CHECK_EQ(digest(), before);
+	teardown();
+}
+
+TEST(container_flags_at_each_bit)
+{
+	struct iof_cmd_container_map map = { .argsz = 32, .vaddr = (uintptr_t)buf, .iova = 0x40000, .size = PAGE };
+	struct iof_cmd_container_unmap un = { .argsz = 24, .iova = 0x40000, .size = PAGE };
+	uint64_t before;
+
+	setup();
+	before = digest();
+	for (unsigned bit = 2; bit < 32; bit++) {
+		map.flags = 1u << bit | 1;
+		CHECK_EQ(iof_ioctl(ctx, IOF_CMD_CONTAINER_MAP_DMA, &map), -EINVAL);
+	}
+	for (unsigned bit = 0; bit < 32; bit++) {
+		un.flags = 1u << bit;
+		CHECK_EQ(iof_ioctl(ctx, IOF_CMD_CONTAINER_UNMAP_DMA, &un), -EINVAL); /* ALL: iova and size have to be 0 */
+	}
+	CHECK_EQ(digest(), before);
 	teardown();
 }
 
@@ -378,6 +582,7 @@ TEST(a_response_that_faults_is_efault_and_undone_or_not)
 	struct iof_ioas_stats s0, s1;
 	union any u;
 	char *ro = pages_of(1);
+	unsigned open;
 
 	EACH(c) {
 		setup();
@@ -387,12 +592,15 @@ TEST(a_response_that_faults_is_efault_and_undone_or_not)
 		memcpy(ro, &u, sizeof(u));
 		mprotect(ro, PAGE, PROT_READ);
 		before = digest();
+		open = descriptors();
 		CHECK_RC(c, run(c, ro), c->answers ? -EFAULT : 0);
+		if (c->undone) /* a mapping keeps its file */
+			CHECK_RC(c, (int)descriptors(), (int)open);
 		after = digest();
 		mprotect(ro, PAGE, PROT_READ | PROT_WRITE);
 		if (c->undone)
 			CHECK_EQ(after, before);
-		if (c->cmd == IOF_CMD_IOAS_MAP || c->cmd == IOF_CMD_IOAS_COPY)
+		if (c->cmd == IOF_CMD_IOAS_MAP || c->cmd == IOF_CMD_IOAS_COPY || c->cmd == IOF_CMD_IOAS_MAP_FILE)
 			CHECK_EQ(unmap(ctx, ioas, 0x1000, PAGE, NULL), 0); /* it is there all the same */
 		if (c->cmd == IOF_CMD_IOAS_UNMAP) {
 			CHECK_EQ(iof_ioas_stats(ctx, ioas, &s1), 0);
@@ -409,7 +617,7 @@ TEST(an_option_stays_set_when_its_answer_faults)
 	char *ro = pages_of(1);
 
 	setup();
-	set.object_id = ioas;
+	CHECK_EQ(ioas_alloc(ctx, &set.object_id), 0); /* one without page tables */
 	memcpy(ro, &set, sizeof(set));
 	mprotect(ro, PAGE, PROT_READ);
 	CHECK_EQ(iof_ioctl(ctx, IOF_CMD_OPTION, ro), -EFAULT);
@@ -442,39 +650,62 @@ TEST(an_option_answers_with_val64_only)
 
 TEST(reserved_fields_and_unknown_flags_are_eopnotsupp)
 {
+	/* bits that have to be clear; 0x3bXX at an offset; `bytes` wide */
 	static const struct {
-		unsigned command, offset;
-		uint64_t value;
+		uint32_t cmd;
+		unsigned offset, bytes;
+		uint64_t bits;
 	} fields[] = {
-		{ 1, 4, 1 }, { 1, 4, 0x80000000 }, { 2, 12, 1 }, { 3, 4, 8 | 4 }, { 3, 4, 16 | 4 }, { 3, 4, 0x80000004 },
-		{ 4, 12, 1 }, { 5, 4, 8 | 4 }, { 5, 4, 0x80000004 }, { 5, 12, 1 }, { 7, 10, 1 }, { 7, 4, 2 },
-		{ 7, 8, 2 }, { 8, 20, 1 }, { 8, 4, 16 }, { 8, 4, 1 }, { 8, 4, 2 },
+		{ 0x3b81, 4, 4, UINT32_MAX }, { 0x3b82, 12, 4, UINT32_MAX }, { 0x3b83, 4, 4, ~7u }, { 0x3b84, 12, 4, UINT32_MAX },
+		{ 0x3b85, 4, 4, ~7u }, { 0x3b85, 12, 4, UINT32_MAX }, { 0x3b87, 10, 2, 0xffff }, { 0x3b87, 4, 4, ~1u },
+		{ 0x3b87, 8, 2, 0xfffe }, { 0x3b88, 8, 2, 0xfffc }, { 0x3b88, 10, 2, 0xffff }, { 0x3b89, 20, 4, UINT32_MAX },
+		{ 0x3b89, 4, 4, ~15u }, { 0x3b8a, 4, 4, ~1u }, { 0x3b8a, 29, 1, 0xff }, { 0x3b8a, 30, 1, 0xff }, { 0x3b8a, 31, 1, 0xff },
+		{ 0x3b8b, 4, 4, ~1u }, { 0x3b8c, 8, 4, ~1u }, { 0x3b8c, 12, 4, UINT32_MAX }, { 0x3b8d, 28, 4, UINT32_MAX },
+		{ 0x3b8e, 4, 4, UINT32_MAX }, { 0x3b8f, 4, 4, ~7u }, { 0x3b90, 4, 4, UINT32_MAX }, { 0x3b92, 4, 4, UINT32_MAX },
+		{ 0x3b93, 4, 4, UINT32_MAX }, { 0x3b93, 28, 4, UINT32_MAX }, { 0x3b94, 4, 4, UINT32_MAX },
 	};
 	union any u;
-	uint64_t before;
+	uint64_t before, value;
 
 	setup();
-	for (unsigned i = 0; i < sizeof(fields) / sizeof(*fields); i++) {
-		const struct command *c = &commands[fields[i].command];
+	for (unsigned i = 0; i < sizeof(fields) / sizeof(*fields); i++)
+		for (unsigned bit = 0; bit < fields[i].bytes * 8; bit++) {
+			const struct command *c = commands;
 
-		prepare(c, &u, c->full);
-		memcpy(u.bytes + fields[i].offset, &fields[i].value, c->cmd == IOF_CMD_OPTION ? 2 : 4);
-		before = digest();
-		CHECK_RC(c, run(c, &u), -EOPNOTSUPP);
-		CHECK_EQ(digest(), before);
-	}
+			if (!(fields[i].bits >> bit & 1))
+				continue;
+			while (c->cmd != fields[i].cmd)
+				c++;
+			prepare(c, &u, c->full);
+			value = 0;
+			memcpy(&value, u.bytes + fields[i].offset, fields[i].bytes);
+			value |= UINT64_C(1) << bit;
+			memcpy(u.bytes + fields[i].offset, &value, fields[i].bytes);
+			before = digest();
+			CHECK_RC(c, run(c, &u), -EOPNOTSUPP);
+			CHECK_EQ(digest(), before);
+		}
 	teardown();
 }
 
-/* hwpt_alloc.__reserved2 is one of those nobody looks at (R1.6.6). */
-TEST(a_reserved_field_that_nobody_checks)
+/* R1.6.6. */
+TEST(reserved_fields_that_nobody_checks)
 {
 	union any u;
 
 	setup();
-	prepare(&commands[8], &u, 48);
-	u.hwpt.reserved2 = 0xdeadbeef;
-	CHECK_EQ(run(&commands[8], &u), 0);
+	EACH(c) {
+		prepare(c, &u, c->full);
+		if (c->cmd == IOF_CMD_HWPT_ALLOC)
+			u.hwpt.reserved2 = 0xdeadbeef;
+		else if (c->cmd == IOF_CMD_HWPT_SET_DIRTY_TRACKING)
+			u.tracking.reserved = 0xdeadbeef;
+		else if (c->cmd == IOF_CMD_VIOMMU_ALLOC)
+			u.viommu.reserved = 0xdeadbeef;
+		else
+			continue;
+		CHECK_RC(c, run(c, &u), 0);
+	}
 	teardown();
 }
 
@@ -508,7 +739,10 @@ static int map_with(uint32_t flags, uint32_t id, uint32_t reserved, uint64_t va,
 
 TEST(order_of_map)
 {
+	uint32_t bare;
+
 	setup();
+	CHECK_EQ(ioas_alloc(ctx, &bare), 0);
 	CHECK_EQ(map_with(8, 99, 0, 0, UINT64_MAX, 0), -EOPNOTSUPP);
 	CHECK_EQ(map_with(0, 99, 1, 0, UINT64_MAX, 0), -EOPNOTSUPP);
 	CHECK_EQ(map_with(0, 99, 0, 0, UINT64_MAX, 0), -EOVERFLOW);
@@ -521,8 +755,8 @@ TEST(order_of_map)
 	CHECK_EQ(map_with(RW, ioas, 0, UINT64_MAX - PAGE + 1, PAGE, 0), -EOVERFLOW);
 	CHECK_EQ(map_with(RW, ioas, 0, 0, 0, 0), -EINVAL);
 	CHECK_EQ(map_with(RW, ioas, 0, 0, UINT64_MAX - PAGE + 1, 0), -EINVAL);
-	CHECK_EQ(map_with(RW, ioas, 0, 0, UINT64_MAX - PAGE, 0), -EOVERFLOW); /* too long for an automatic IOVA */
-	CHECK_EQ(map_with(RW | IOF_MAP_FIXED_IOVA, ioas, 0, 0, 2 * PAGE, UINT64_MAX - PAGE), -EOVERFLOW);
+	CHECK_EQ(map_with(RW, bare, 0, 0, UINT64_MAX - PAGE, 0), -EOVERFLOW); /* too long for an automatic IOVA */
+	CHECK_EQ(map_with(RW | IOF_MAP_FIXED_IOVA, bare, 0, 0, 2 * PAGE, UINT64_MAX - PAGE), -EOVERFLOW);
 	CHECK_EQ(map_with(RW | IOF_MAP_FIXED_IOVA, ioas, 0, (uintptr_t)buf, PAGE, 0x10800), -EEXIST);
 	teardown();
 }
@@ -665,8 +899,13 @@ TEST(device_commands_have_vfio_rules)
 	CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_ATTACH_PT, a), -EINVAL);
 	a->argsz = 12;
 	CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_ATTACH_PT, a), -EINVAL);
-	a->flags = IOF_ATTACH_PASID; /* no soft device has PASIDs: said before the size that they need is looked at */
-	CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_ATTACH_PT, a), -EOPNOTSUPP);
+	a->flags = IOF_ATTACH_PASID;
+	for (a->argsz = 12; a->argsz < 16; a->argsz++)
+		CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_ATTACH_PT, a), -EINVAL); /* before the id is looked up */
+	a->pasid = 1;
+	CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_ATTACH_PT, a), -ENOENT);
+	memcpy(edge + PAGE - 12, a, 12);
+	CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_ATTACH_PT, edge + PAGE - 12), -EFAULT);
 	a->flags = 0;
 	CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_ATTACH_PT, a), -ENOENT);
 	a->pt_id = dev_id;
@@ -679,7 +918,12 @@ TEST(device_commands_have_vfio_rules)
 	d->flags = 2;
 	CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_DETACH_PT, d), -EINVAL);
 	d->flags = 1;
-	CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_DETACH_PT, d), -EOPNOTSUPP);
+	for (d->argsz = 8; d->argsz < 12; d->argsz++)
+		CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_DETACH_PT, d), -EINVAL);
+	d->pasid = 77;
+	CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_DETACH_PT, d), 0); /* not attached: nothing happens */
+	memcpy(edge + PAGE - 8, &(struct iof_cmd_detach){ 12, 1, 0 }, 8);
+	CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_DETACH_PT, edge + PAGE - 8), -EFAULT);
 	d->flags = 0;
 	CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_DETACH_PT, d), 0); /* not attached: nothing happens */
 	CHECK_EQ(iof_ioctl(dev, IOF_CMD_DEVICE_DETACH_PT, edge + PAGE - 7), -EFAULT);
