@@ -757,7 +757,8 @@ TEST(order_of_map)
 	CHECK_EQ(map_with(RW, ioas, 0, 0, UINT64_MAX - PAGE + 1, 0), -EINVAL);
 	CHECK_EQ(map_with(RW, bare, 0, 0, UINT64_MAX - PAGE, 0), -EOVERFLOW); /* too long for an automatic IOVA */
 	CHECK_EQ(map_with(RW | IOF_MAP_FIXED_IOVA, bare, 0, 0, 2 * PAGE, UINT64_MAX - PAGE), -EOVERFLOW);
-	CHECK_EQ(map_with(RW | IOF_MAP_FIXED_IOVA, ioas, 0, (uintptr_t)buf, PAGE, 0x10800), -EEXIST);
+	CHECK_EQ(map_with(RW | IOF_MAP_FIXED_IOVA, ioas, 0, (uintptr_t)buf, PAGE, 0x10800), -EINVAL); /* misaligned, before what is in the way */
+	CHECK_EQ(map_with(RW | IOF_MAP_FIXED_IOVA, ioas, 0, (uintptr_t)buf, 2 * PAGE, MAPPED - PAGE), -EEXIST);
 	teardown();
 }
 
