@@ -42,8 +42,12 @@ def test_static_library_stays_in_its_namespace():
     assert not [name for name in names if not name.startswith(("iof_", "iofi_"))]
 
 
-def test_every_public_function_is_exported():
-    text = re.sub(r"/\*.*?\*/", "", (CSRC / "include" / "iommufd_fast.h").read_text(), flags=re.S)
+PUBLIC_HEADERS = [*sorted((CSRC / "include").glob("*.h")), CSRC / "ioas" / "driver.h"]
+
+
+@pytest.mark.parametrize("header", PUBLIC_HEADERS, ids=lambda path: path.name)
+def test_every_public_function_is_exported(header):
+    text = re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.S)
     declared = set(re.findall(r"^[a-z][\w \t*]*?\b(iof_\w+)\(", text, flags=re.M))
     declared -= set(re.findall(r"static inline[^(]*?\b(iof_\w+)\(", text))
     assert declared, "no function was found in the public header"
