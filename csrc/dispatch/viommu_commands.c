@@ -33,15 +33,10 @@ enum { CAP_DIRTY_TRACKING = 1, CAP_ATS_NOT_SUPPORTED = 8 };
 
 static int copy_info(const struct iof_cmd_get_hw_info *cmd, const void *info, uint32_t length)
 {
-	static const char zeros[IOF_HW_INFO_MAX];
 	uint32_t n = cmd->data_len < length ? cmd->data_len : length;
-	int rc = n ? iof_copy_out(cmd->data_uptr, info, n) : 0;
+	int rc = iof_copy_out(cmd->data_uptr, info, n);
 
-	for (uint32_t at = n, part; !rc && at < cmd->data_len; at += part) {
-		part = cmd->data_len - at < sizeof(zeros) ? cmd->data_len - at : sizeof(zeros);
-		rc = iof_copy_out(cmd->data_uptr + at, zeros, part);
-	}
-	return rc;
+	return rc ? rc : iof_fill_out(cmd->data_uptr + n, 0, cmd->data_len - n);
 }
 
 static void tell_device(struct iof_cmd_get_hw_info *cmd, const struct iof_device_caps *caps)
@@ -50,40 +45,61 @@ static void tell_device(struct iof_cmd_get_hw_info *cmd, const struct iof_device
 	cmd->out_max_pasid_log2 = caps->max_pasids ? (uint8_t)iof_log2(caps->max_pasids) : 0;
 }
 
-static int hw_info(struct iof_call *call, struct iof_device *dev, struct iof_cmd_get_hw_info *cmd)
+struct info {
+	struct iof_device *dev; /* one user: it stays bound while the caller's memory is written */
+	uint32_t type, length;
+	char bytes[IOF_HW_INFO_MAX];
+};
+
+static int ask_driver(struct iof_call *call, struct info *info)
 {
-	const struct iof_iommu *iommu = dev->mdev->iommu;
-	char info[IOF_HW_INFO_MAX];
-	uint32_t type = cmd->flags ? cmd->data_type : 0, length = 0;
-	int rc = 0;
+	const struct iof_iommu *iommu = info->dev->mdev->iommu;
 
 	if (iof_alloc_may_fail(call->ctx->machine->memory.alloc))
 		return -ENOMEM;
 	if (iommu->driver->hw_info)
-		rc = iommu->driver->hw_info(iommu->drv, dev->mdev, &type, info, &length);
-	if (!rc)
-		rc = copy_info(cmd, info, length);
+		return iommu->driver->hw_info(iommu->drv, info->dev->mdev, &info->type, info->bytes, &info->length);
+	info->type = 0;
+	return 0;
+}
+
+/* Under the control lock, as every driver is asked. */
+static int look_up(struct iof_call *call, const struct iof_cmd_get_hw_info *cmd, struct info *info)
+{
+	int rc;
+
+	iof_lock_take(&call->ctx->control);
+	info->dev = device(call, cmd->dev_id);
+	rc = info->dev ? ask_driver(call, info) : -ENOENT;
+	iof_lock_drop(&call->ctx->control);
+	return rc;
+}
+
+static int answer_info(struct iof_call *call, struct iof_cmd_get_hw_info *cmd, const struct info *info)
+{
+	int rc = copy_info(cmd, info->bytes, info->length);
+
 	if (rc)
 		return rc;
-	cmd->data_len = length;
-	cmd->data_type = type;
-	tell_device(cmd, &dev->mdev->caps);
+	cmd->data_len = info->length;
+	cmd->data_type = info->type;
+	tell_device(cmd, &info->dev->mdev->caps);
 	return iof_call_respond(call, cmd);
 }
 
 int iofi_get_hw_info(struct iof_call *call, void *p)
 {
 	struct iof_cmd_get_hw_info *cmd = p;
-	struct iof_device *dev;
+	struct info info = { .type = cmd->flags ? cmd->data_type : 0 };
 	int rc;
 
 	if (cmd->flags & ~1u || cmd->reserved[0] || cmd->reserved[1] || cmd->reserved[2])
 		return -EOPNOTSUPP;
-	dev = device(call, cmd->dev_id);
-	if (!dev)
-		return -ENOENT;
-	rc = hw_info(call, dev, cmd);
-	iof_object_put(&dev->object);
+	rc = look_up(call, cmd, &info);
+	if (!rc)
+		rc = answer_info(call, cmd, &info);
+	if (info.dev)
+		iof_object_put(&info.dev->object);
 	return rc;
 }
 

@@ -64,9 +64,10 @@ static struct bitmap bitmap_of(const struct iof_dirty_request *rq)
 {
 	unsigned shift = iof_ctz(rq->page_size);
 	uint64_t bits = ((rq->length - 1) >> shift) + 1, bytes = (bits + 7) / 8;
-	uint64_t end = iof_align_down(rq->bitmap + bytes - 1, IOF_PAGE_SIZE) + IOF_PAGE_SIZE;
+	uint64_t room = iof_align_down(rq->bitmap + bytes - 1, IOF_PAGE_SIZE) + IOF_PAGE_SIZE - rq->bitmap;
 
-	return (struct bitmap){ .iova = rq->iova, .address = rq->bitmap, .bits = (end - rq->bitmap) * 8, .shift = shift };
+	return (struct bitmap){ .iova = rq->iova, .address = rq->bitmap, .shift = shift,
+				.bits = room < UINT64_MAX / 8 ? room * 8 : UINT64_MAX };
 }
 
 /* ---- the walk ---- */
@@ -170,10 +171,14 @@ int iof_hwpt_visit_dirty(struct iof_hwpt *hwpt, struct iof_range r, bool clear,
 			 void (*fn)(void *ctx, uint64_t start, uint64_t length), void *ctx)
 {
 	int rc = can_track(hwpt) ? 0 : -EOPNOTSUPP;
+	unsigned token;
 
 	lock(hwpt->ioas);
+	/* Areas in transition are walked too: the section keeps the tables that their unmap takes out. */
+	token = iof_rsec_enter(&hwpt->rsec);
 	if (!rc)
 		rc = iof_pt_read_dirty(hwpt->pt, r, clear, true, fn, ctx);
+	iof_rsec_leave(&hwpt->rsec, token);
 	unlock(hwpt->ioas);
 	iof_rsec_sync(&hwpt->rsec);
 	return rc;
@@ -186,6 +191,8 @@ int iof_hwpt_set_tracking(struct iof_hwpt *hwpt, bool on)
 	if (on)
 		iof_hwpt_visit_dirty(hwpt, iof_pt_aperture(hwpt->pt), true, discard, NULL);
 	atomic_store(&hwpt->tracking, on);
+	/* Whoever has not seen it yet is done when we return: from then on no write goes unseen. */
+	iof_rsec_sync(&hwpt->rsec);
 	return 0;
 }
 

@@ -100,6 +100,15 @@ static struct iof_exposed *region_at(struct iof_context *ctx, uint64_t offset)
 	return e;
 }
 
+static void count_map(struct iof_exposed *e, int by)
+{
+	e->mapped += (uint32_t)by;
+	if (by > 0)
+		iof_object_ref(&e->viommu->object);
+	else
+		iof_object_put(&e->viommu->object);
+}
+
 int iof_context_mmap(struct iof_context *ctx, uint64_t offset, uint64_t length, int prot, void **out)
 {
 	struct iof_exposed *e;
@@ -111,7 +120,7 @@ int iof_context_mmap(struct iof_context *ctx, uint64_t offset, uint64_t length, 
 	if (e && e->length == length && iof_object_users(&e->viommu->object)) {
 		rc = map_again(e, prot, out);
 		if (!rc)
-			iof_object_ref(&e->viommu->object);
+			count_map(e, 1);
 	}
 	iof_lock_drop(&ctx->control);
 	return rc;
@@ -124,8 +133,8 @@ void iof_context_vma(struct iof_context *ctx, uint64_t offset, int by)
 	iof_lock_take(&ctx->control);
 	e = region_at(ctx, offset);
 	for (; e && by > 0; by--)
-		iof_object_ref(&e->viommu->object);
+		count_map(e, 1);
 	for (; e && by < 0; by++)
-		iof_object_put(&e->viommu->object);
+		count_map(e, -1);
 	iof_lock_drop(&ctx->control);
 }

@@ -15,7 +15,8 @@ static int pin(struct iof_hw_queue *q, uint64_t *base)
 	if (__builtin_add_overflow(offset + IOF_PAGE_MASK, q->length, &bytes))
 		return -ERANGE;
 	n = bytes >> IOF_PAGE_SHIFT;
-	at = n > SIZE_MAX / sizeof(*at) ? NULL : iof_mem_get(a, n * sizeof(*at), 16);
+	/* The kernel makes no table above 2 GiB either. */
+	at = n > INT32_MAX / sizeof(*at) ? NULL : iof_mem_get(a, n * sizeof(*at), 16);
 	if (!at)
 		return -ENOMEM;
 	rc = iof_access_pin(q->access, q->iova - offset, n << IOF_PAGE_SHIFT, false, at);

@@ -184,6 +184,8 @@ static uint32_t standing_on(struct iof_context *ctx, const struct iof_object *ba
 			n += &((struct iof_veventq *)o)->viommu->object == base;
 		if (o->type == IOF_OBJECT_VDEVICE)
 			n += &((struct iof_vdevice *)o)->viommu->object == base;
+		if (o->type == IOF_OBJECT_HW_QUEUE)
+			n += &((struct iof_hw_queue *)o)->viommu->object == base;
 	}
 	return n;
 }
@@ -212,6 +214,40 @@ static bool veventq_is_valid(struct iof_veventq *q)
 	return iof_object_users(&q->object) == 1u + (q->bell.fd >= 0) && iof_veventq_is_valid(q);
 }
 
+/* Its vDevices are in the table of ids, and know it and their device; its users are what stands on it, and mmaps. */
+static bool viommu_is_valid(struct iof_context *ctx, struct iof_viommu *v)
+{
+	uint32_t mapped = 0;
+
+	for (struct iof_vdevice *vd = v->vdevices; vd; vd = vd->next)
+		if (vd->viommu != v || vd->dev->vdevice != vd || vd->dev->mdev->iommu != v->iommu || iof_object_users(&vd->object) != 1)
+			return false;
+	for (struct iof_exposed *e = ctx->exposed; e; e = e->next)
+		mapped += e->viommu == v ? e->mapped : 0;
+	return v->parent->kind & IOF_HWPT_KIND_NEST_PARENT &&
+	       iof_object_users(&v->object) == 1 + mapped + standing_on(ctx, &v->object);
+}
+
+/* It is a user of the queue it depends on, which only others are. */
+static bool hw_queue_is_valid(struct iof_context *ctx, const struct iof_hw_queue *q)
+{
+	uint32_t n = 1;
+	struct iof_object *o;
+
+	for (uint32_t id = 1; (o = iof_object_next(&ctx->objects, id)); id = o->id + 1)
+		n += o->type == IOF_OBJECT_HW_QUEUE && ((struct iof_hw_queue *)o)->on == q;
+	return iof_object_users(&q->object) == n;
+}
+
+/* Regions ascend without meeting. */
+static bool exposed_is_valid(const struct iof_context *ctx)
+{
+	for (const struct iof_exposed *e = ctx->exposed; e && e->next; e = e->next)
+		if (e->offset + e->length > e->next->offset)
+			return false;
+	return true;
+}
+
 static bool object_is_valid(struct iof_context *ctx, struct iof_object *o)
 {
 	switch (o->type) {
@@ -226,6 +262,10 @@ static bool object_is_valid(struct iof_context *ctx, struct iof_object *o)
 	case IOF_OBJECT_HWPT:
 	case IOF_OBJECT_NESTED:
 		return hwpt_is_valid(ctx, (struct iof_hwpt *)o);
+	case IOF_OBJECT_VIOMMU:
+		return viommu_is_valid(ctx, (struct iof_viommu *)o);
+	case IOF_OBJECT_HW_QUEUE:
+		return hw_queue_is_valid(ctx, (struct iof_hw_queue *)o);
 	case IOF_OBJECT_ACCESS:
 		return iofi_access_is_valid((struct iof_access *)o);
 	default:
@@ -241,7 +281,7 @@ static bool context_is_valid(struct iof_context *ctx)
 	for (uint32_t id = 1; (o = iof_object_next(&ctx->objects, id)); id = o->id + 1, n++)
 		if (!object_is_valid(ctx, o))
 			return false;
-	return n + ctx->objects.tombstones == ctx->objects.taken;
+	return n + ctx->objects.tombstones == ctx->objects.taken && exposed_is_valid(ctx);
 }
 
 static bool group_is_valid(struct iof_machine *m, const struct iof_group *g)

@@ -25,6 +25,7 @@ struct iof_exposed {
 	struct iof_exposed *next; /* the context's list, ascending offsets */
 	uint64_t offset, length;
 	void *memory;
+	uint32_t mapped; /* mmaps: each is a user of the vIOMMU */
 };
 
 struct iof_viommu {

@@ -74,6 +74,23 @@ int iof_space_check(const struct iof_space *s, struct iof_range r)
 	return iof_index_first(s->reserved, r, &e) ? -EINVAL : -EEXIST;
 }
 
+size_t iof_space_allowed(const struct iof_space *s, struct iof_range *out, size_t n)
+{
+	struct iof_range rest = IOF_RANGE_ALL;
+	struct iof_index_entry e;
+	size_t found = 0;
+
+	while (s->allowed && rest.start <= rest.last && iof_index_first(s->allowed, rest, &e)) {
+		if (found < n)
+			out[found] = e.range;
+		found++;
+		if (e.range.last == UINT64_MAX)
+			break;
+		rest.start = e.range.last + 1;
+	}
+	return found;
+}
+
 /* The next window for automatic placement at or above `from`: allowed ranges that adjoin count as one. */
 static bool window_next(const struct iof_space *s, uint64_t from, struct iof_range *w)
 {

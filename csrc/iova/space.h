@@ -31,6 +31,9 @@ void iof_space_unreserve(struct iof_space *s, uint64_t owner); /* all of that ow
 /* Replaces the allowed list: -EINVAL start >= last or overlap; -EADDRINUSE meets a reserved range; -ENOMEM. n = 0 clears. State unchanged on error. */
 int iof_space_allow(struct iof_space *s, const struct iof_range *ranges, size_t n);
 
+/* The allowed list, ascending; writes at most n, returns how many there are. */
+size_t iof_space_allowed(const struct iof_space *s, struct iof_range *out, size_t n);
+
 /* Maximal holes of the reserved set over [0, 2^64-1], ascending; writes at most n, returns how many there are. */
 size_t iof_space_ranges(const struct iof_space *s, struct iof_range *out, size_t n);
 

@@ -46,4 +46,18 @@ __attribute__((target("avx2"))) void iofi_table_fill_wide(uint64_t *table, uint6
 	}
 }
 
+__attribute__((target("avx2"))) unsigned iofi_entries_scan_wide(const uint64_t *e, unsigned from, unsigned end, uint64_t mask)
+{
+	typedef long long v4s __attribute__((vector_size(32)));
+	const v4s m = { (long long)mask, (long long)mask, (long long)mask, (long long)mask };
+
+	for (; from + IOFI_SCAN_ITEMS <= end; from += IOFI_SCAN_ITEMS) {
+		const v4 *at = (const void *)(e + from);
+
+		if (!__builtin_ia32_ptestz256((v4s)((at[0] | at[1]) | (at[2] | at[3])), m))
+			break;
+	}
+	return from;
+}
+
 #endif

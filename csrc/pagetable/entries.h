@@ -132,16 +132,36 @@ static inline void iofi_entries_fill(uint64_t *e, size_t n, uint64_t value, uint
 
 #endif
 
+/*
+ * Moves `from` (a multiple of IOFI_SCAN_ITEMS) on over blocks of that many entries in which nobody has a bit of `mask`; where it stops, there may be one
+ * in the block, or too few are left before `end`.
+ */
+#define IOFI_SCAN_ITEMS 16
+
+static inline unsigned iofi_entries_scan_narrow(const uint64_t *e, unsigned from, unsigned end, uint64_t mask)
+{
+	while (from + IOFI_SCAN_ITEMS <= end && !(iofi_entries_or(e + from, IOFI_SCAN_ITEMS) & mask))
+		from += IOFI_SCAN_ITEMS;
+	return from;
+}
+
 /* Whole tables. `wide` is what iofi_entries_wide() said. */
 #ifdef IOFI_ENTRIES_WIDE
 bool iofi_entries_wide(void);
 uint64_t iofi_table_and_wide(const uint64_t *table);
 void iofi_table_fill_wide(uint64_t *table, uint64_t value, uint64_t step);
+unsigned iofi_entries_scan_wide(const uint64_t *e, unsigned from, unsigned end, uint64_t mask);
 #else
 #define iofi_entries_wide() false
 #define iofi_table_and_wide(table) 0
 #define iofi_table_fill_wide(table, value, step) ((void)0)
+#define iofi_entries_scan_wide(e, from, end, mask) (from)
 #endif
+
+static inline unsigned iofi_entries_scan(const uint64_t *e, unsigned from, unsigned end, uint64_t mask, bool wide)
+{
+	return wide ? iofi_entries_scan_wide(e, from, end, mask) : iofi_entries_scan_narrow(e, from, end, mask);
+}
 
 static inline uint64_t iofi_table_and(const uint64_t *table, bool wide)
 {

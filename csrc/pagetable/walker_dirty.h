@@ -34,6 +34,7 @@ struct dirty {
 	uint64_t last;
 	bool clear;
 	bool exact;
+	bool wide;
 	iofi_dirty_fn fn;
 	void *ctx;
 };
@@ -63,6 +64,49 @@ static void report_leaf(const struct dirty *d, unsigned level, unsigned index, u
 		d->fn(d->ctx, d->at, ((last < end ? last : end) - index) * item);
 }
 
+/* How many items the leaf at `index` of a lowest table has; a hole counts as one. */
+static unsigned leaf_items(const uint64_t *table, unsigned index)
+{
+	uint64_t item = iofi_entry_load(&table[index]);
+
+	return FMT_CONTIG && fmt_present(item) ? 1u << (fmt_leaf_size(item, 0) - item_lg2(0)) : 1;
+}
+
+/* The first item of table[from … end) with D set, or `end`. */
+static unsigned next_dirty(const struct dirty *d, const uint64_t *table, unsigned from, unsigned end)
+{
+	for (; from < end && from % IOFI_SCAN_ITEMS; from++)
+		if (iofi_entry_load(&table[from]) & FMT_DIRTY)
+			return from;
+	from = iofi_entries_scan(table, from, end, FMT_DIRTY, d->wide);
+	while (from < end && !(iofi_entry_load(&table[from]) & FMT_DIRTY))
+		from++;
+	return from;
+}
+
+/*
+ * A lowest table, of which most is clean as a rule: only dirty leaves are looked at. A leaf at either end of the range may have its
+ * dirty item outside of it.
+ */
+static void dirty_leaves(struct dirty *d, uint64_t *table)
+{
+	unsigned index = item_index(d->at, 0), end = end_index(d->at, d->last, 0);
+	unsigned i = index & ~(leaf_items(table, index) - 1), to = ((end - 1) | (leaf_items(table, end - 1) - 1)) + 1;
+	uint64_t at = d->at, base = at & ~((UINT64_C(1) << item_lg2(1)) - 1);
+
+	for (i = next_dirty(d, table, i, to); i < to; i = next_dirty(d, table, i, to)) {
+		unsigned count = leaf_items(table, i), first = i & ~(count - 1);
+
+		d->at = first <= index ? at : base + ((uint64_t)first << item_lg2(0));
+		if (fmt_present(iofi_entry_load(&table[i]))) {
+			report_leaf(d, 0, first < index ? index : first, end, count);
+			if (d->clear)
+				clean_items(&table[first], count);
+		}
+		i = first + count;
+	}
+}
+
 static void dirty_table(struct dirty *d, uint64_t *table, unsigned level)
 {
 	unsigned index = item_index(d->at, level), end = end_index(d->at, d->last, level);
@@ -71,8 +115,11 @@ static void dirty_table(struct dirty *d, uint64_t *table, unsigned level)
 		uint64_t item = iofi_entry_load(&table[index]), at = d->at;
 		unsigned count = 1;
 
-		if (level && fmt_is_table(item, level)) {
-			dirty_table(d, table_of(item), level - 1);
+		if (fmt_is_table(item, level)) {
+			if (level > 1)
+				dirty_table(d, table_of(item), level - 1);
+			else
+				dirty_leaves(d, table_of(item));
 		} else if (fmt_present(item)) {
 			uint64_t *first;
 
@@ -95,7 +142,7 @@ static int pt_read_dirty(struct iof_pt *pt, struct iof_range r, bool clear, bool
 {
 	uint64_t root = root_load(pt);
 	unsigned level = iofi_root_level(root);
-	struct dirty d = { .at = r.start, .last = r.last, .clear = clear, .exact = exact, .fn = fn, .ctx = ctx };
+	struct dirty d = { .at = r.start, .last = r.last, .clear = clear, .exact = exact, .wide = pt->wide, .fn = fn, .ctx = ctx };
 
 	if (r.last > pt->last || r.start > r.last)
 		return -ERANGE;

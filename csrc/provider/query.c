@@ -6,6 +6,7 @@
 #include "ioas/device.h"
 #include "ioas/fault.h"
 #include "ioas/veventq.h"
+#include "ioas/viommu.h"
 #include "provider/engine.h"
 
 static struct iof_context *context_of(struct iof_handle *h)
@@ -266,6 +267,12 @@ static void mix_ranges(struct iof_ioas *ioas, uint64_t *digest)
 		mix(digest, holes[i].start);
 		mix(digest, holes[i].last);
 	}
+	n = iof_space_allowed(ioas->space, holes, 16);
+	mix(digest, n);
+	for (size_t i = 0; i < n && i < 16; i++) {
+		mix(digest, holes[i].start);
+		mix(digest, holes[i].last);
+	}
 	mix(digest, ioas->alignment);
 	mix(digest, ioas->small_pages);
 }
@@ -280,7 +287,7 @@ static void mix_leaves(struct iof_hwpt *hwpt, uint64_t *digest)
 	while (!iof_pt_next_leaf(hwpt->pt, r, &leaf)) {
 		mix(digest, leaf.iova);
 		mix(digest, leaf.address);
-		mix(digest, (uint64_t)leaf.size_lg2 << 8 | leaf.prot);
+		mix(digest, (uint64_t)leaf.dirty << 16 | (uint64_t)leaf.size_lg2 << 8 | leaf.prot);
 		last = leaf.iova | iof_low_mask(leaf.size_lg2);
 		if (last >= r.last)
 			break;
@@ -323,6 +330,30 @@ static void mix_veventq(struct iof_veventq *q, uint64_t *digest)
 	mix(digest, s.lost);
 }
 
+static void mix_viommu(struct iof_viommu *v, uint64_t *digest)
+{
+	mix(digest, (uint64_t)v->parent->object.id << 32 | v->type);
+	for (struct iof_vdevice *vd = v->vdevices; vd; vd = vd->next) {
+		mix(digest, (uint64_t)vd->object.id << 32 | vd->dev->object.id);
+		mix(digest, vd->virt_id);
+	}
+}
+
+static void mix_hw_queue(struct iof_hw_queue *q, uint64_t *digest)
+{
+	mix(digest, (uint64_t)q->viommu->object.id << 32 | (q->on ? q->on->object.id : 0));
+	mix(digest, q->iova);
+	mix(digest, q->length);
+}
+
+/* A nested table is the driver's: what stands below it is ours. */
+static void mix_nested(struct iof_hwpt *hwpt, uint64_t *digest)
+{
+	mix(digest, (uint64_t)hwpt->parent->object.id << 32 | hwpt->kind);
+	mix(digest, hwpt->viommu ? hwpt->viommu->object.id : 0);
+	mix(digest, hwpt->fault ? 1 : 0);
+}
+
 static void mix_object(struct iof_object *o, uint64_t *digest)
 {
 	struct iof_ioas *ioas = (struct iof_ioas *)o;
@@ -343,6 +374,15 @@ static void mix_object(struct iof_object *o, uint64_t *digest)
 		iof_rwlock_write(&hwpt->ioas->domains_lock);
 		mix_leaves(hwpt, digest);
 		iof_rwlock_write_drop(&hwpt->ioas->domains_lock);
+		break;
+	case IOF_OBJECT_NESTED:
+		mix_nested(hwpt, digest);
+		break;
+	case IOF_OBJECT_VIOMMU:
+		mix_viommu((struct iof_viommu *)o, digest);
+		break;
+	case IOF_OBJECT_HW_QUEUE:
+		mix_hw_queue((struct iof_hw_queue *)o, digest);
 		break;
 	case IOF_OBJECT_FAULT:
 		mix_fault((struct iof_fault *)o, digest);

@@ -14,7 +14,7 @@
 static struct iof_alloc heap;
 static struct iof_machine *m;
 static struct iof_handle *ctx, *file;
-static struct iof_hwpt parent;
+static struct iof_hwpt parent = { .kind = IOF_HWPT_KIND_NEST_PARENT };
 static struct iof_viommu *v;
 static struct iof_veventq *q;
 static uint32_t id;
