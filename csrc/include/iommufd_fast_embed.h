@@ -28,7 +28,8 @@ struct iof_foreign;
 int iof_machine_add_driver(struct iof_machine *m, const struct iof_driver *driver, void *drv, struct iof_iommu **out);
 /*
  * Who keeps the numbers of the machine's open files: for embedders that are several processes, or a table of descriptors of their own. Before
- * anything is opened; `host` must outlive the machine. `file` of its functions is the open file's struct iof_handle, good for iof_close() once the number is gone.
+ * anything is opened; `host` must outlive the machine. Of the `file` that its functions speak of, iof_host_handle() makes a handle, which the host closes with
+ * iof_close() once the number is gone.
  */
 void iof_machine_set_host(struct iof_machine *m, const struct iof_event_host *host);
 /* Plugs a device behind it, into `group` or a new one (UINT32_MAX). -EINVAL, -ENODEV, -ENOMEM. */
@@ -58,7 +59,8 @@ enum iof_handle_kind {
 	IOF_KIND_QUEUE = 3, /* of faults or events */
 	IOF_KIND_MEMORY = 4, /* a dma-buf */
 };
-enum iof_handle_kind iof_handle_kind(const struct iof_handle *h); /* of an engine's handle */
+/* The handle of the `file` that a host is given (iof_machine_set_host()), and what it is. */
+struct iof_handle *iof_host_handle(void *file, enum iof_handle_kind *kind);
 
 /* ---- ids of your own ---- */
 

@@ -105,18 +105,13 @@ static void host_close(void *at)
 static void host_install(void *at, void *file)
 {
 	struct shim_file *f = at;
+	enum iof_handle_kind kind;
 
-	f->handle = file;
-	switch (iof_handle_kind(file)) {
-	case IOF_KIND_CONTEXT:
+	f->handle = iof_host_handle(file, &kind);
+	if (kind == IOF_KIND_CONTEXT)
 		f->ops = &context_ops;
-		break;
-	case IOF_KIND_MEMORY:
+	if (kind == IOF_KIND_MEMORY)
 		f->ops = &shim_dmabuf_ops;
-		break;
-	default:
-		break;
-	}
 }
 
 /*
@@ -131,7 +126,7 @@ static void *host_find(int number)
 
 	do {
 		f = t && (unsigned)number < t->n ? atomic_load(&t->at[number]) : NULL;
-		handle = f && f->ops->release == engine_release ? f->handle : NULL;
+		handle = f && f->ops->release == engine_release ? f->handle : NULL; /* a handle is its file: iof_host_handle() */
 	} while (f && atomic_load(&t->at[number]) != f);
 	return handle;
 }

@@ -133,18 +133,24 @@ uint32_t iof_attached_hwpt(struct iof_handle *dev, uint32_t pasid)
 	return id;
 }
 
-enum iof_handle_kind iof_handle_kind(const struct iof_handle *h)
+struct iof_handle *iof_host_handle(void *file, enum iof_handle_kind *kind)
 {
-	switch (iofi_engine(h)->file.ops->kind) {
+	struct iof_file *f = file;
+
+	switch (f->ops->kind) {
 	case IOF_FILE_CONTEXT:
-		return IOF_KIND_CONTEXT;
+		*kind = IOF_KIND_CONTEXT;
+		break;
 	case IOF_FILE_DEVICE:
-		return IOF_KIND_DEVICE;
+		*kind = IOF_KIND_DEVICE;
+		break;
 	case IOF_FILE_DMABUF:
-		return IOF_KIND_MEMORY;
+		*kind = IOF_KIND_MEMORY;
+		break;
 	default:
-		return IOF_KIND_QUEUE;
+		*kind = IOF_KIND_QUEUE;
 	}
+	return iofi_engine_handle(f);
 }
 
 /* ---- ids ---- */

@@ -61,6 +61,7 @@ static const struct iof_provider context_provider = {
 	.ioas_stats = iofi_engine_ioas_stats,
 	.hwpt_stats = iofi_engine_hwpt_stats,
 	.ioas_mapping = iofi_engine_mapping,
+	.dirty = iofi_engine_dirty,
 	.digest = iofi_engine_digest,
 	.access_open = iofi_engine_access_open,
 };
@@ -175,7 +176,6 @@ struct iof_handle *iofi_engine_handle(struct iof_file *f)
 	return &e->handle;
 }
 
-/* (A host gets files before anybody asked for their handle: see iof_machine_set_host().) */
 int iof_engine_open(struct iof_machine *m, struct iof_handle **out)
 {
 	struct iof_file *f;
