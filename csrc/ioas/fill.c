@@ -27,6 +27,36 @@ static void let_go(struct iof_ioas *ioas, struct iof_area *area, struct iof_rang
 	iof_pages_release(area->pages, ioas->memory, first_slot(area), last_slot(area, r));
 }
 
+/*
+ * The same for an area in transition. With one reference its container is nobody else's: copies are made of live areas only, and
+ * whoever collected it before has a reference.
+ */
+static bool alone(const struct iof_area *area)
+{
+	return atomic_load_explicit(&area->pages->refs, memory_order_acquire) == 1;
+}
+
+static int hold_in_transition(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
+{
+	int rc;
+
+	if (iof_unlikely(!alone(area)))
+		return hold(ioas, area, r);
+	rc = iof_pages_hold_alone(area->pages, ioas->memory, first_slot(area), last_slot(area, r));
+	area->held = !rc;
+	return rc;
+}
+
+static void let_go_in_transition(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
+{
+	if (iof_unlikely(!alone(area))) {
+		let_go(ioas, area, r);
+		return;
+	}
+	area->held = false;
+	iof_pages_release_alone(area->pages, ioas->memory, first_slot(area), last_slot(area, r));
+}
+
 /* The next stretch with consecutive addresses; one PAGE at most while large pages are off (R3.9.1, R4.4.3). */
 static uint64_t next_run(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r, uint64_t done, uint64_t *address)
 {
@@ -82,12 +112,12 @@ int iofi_area_fill(struct iof_ioas *ioas, struct iof_area *area, struct iof_rang
 
 	if (!ioas->n_domains || iof_unlikely(iof_pages_is_revoked(area->pages)))
 		return 0;
-	rc = hold(ioas, area, r);
+	rc = hold_in_transition(ioas, area, r);
 	if (iof_unlikely(rc))
 		return rc;
 	rc = show(ioas, ioas->domains, ioas->n_domains, area, r);
 	if (iof_unlikely(rc))
-		let_go(ioas, area, r);
+		let_go_in_transition(ioas, area, r);
 	return rc;
 }
 
@@ -96,7 +126,7 @@ void iofi_area_unfill(struct iof_ioas *ioas, struct iof_area *area, struct iof_r
 	if (!area->held)
 		return;
 	unmap_all(ioas->domains, ioas->n_domains, r);
-	let_go(ioas, area, r);
+	let_go_in_transition(ioas, area, r);
 }
 
 int iofi_area_join(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area *area, struct iof_range r)

@@ -113,9 +113,10 @@ uint64_t iofi_ioas_alignment(const struct iof_ioas *ioas);
 /* Pages pinned by the containers that were mapped here (a copy's are counted where they were mapped). Under the IOVA lock. */
 uint64_t iofi_ioas_pinned(struct iof_ioas *ioas);
 
+/* Counters are written under the IOVA lock and read by anybody, so a plain sum will do: a locked instruction costs 5 ns. */
 static inline void iofi_count(_Atomic uint64_t *counter, uint64_t n)
 {
-	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
 static inline struct iof_area *iofi_area_of(const struct iof_index_entry *e)

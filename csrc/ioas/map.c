@@ -82,10 +82,17 @@ static int insert(struct iof_ioas *ioas, struct iof_map_request *rq, struct iof_
 	return rc;
 }
 
+static void count(struct iof_ioas *ioas, uint64_t maps, uint64_t bytes)
+{
+	iofi_count(&ioas->count.maps, maps);
+	iofi_count(&ioas->count.bytes, bytes);
+}
+
 /* The area could not be filled: out of the index again. */
 static void withdraw(struct iof_ioas *ioas, struct iof_record *rec, struct iof_range r)
 {
 	iof_lock_take(&ioas->records->lock);
+	count(ioas, -UINT64_C(1), -iof_range_length(r));
 	iof_space_remove(ioas->space, r.start);
 	iof_area_put(ioas->records, &rec->area);
 	iof_lock_drop(&ioas->records->lock);
@@ -113,6 +120,8 @@ int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq)
 	if (iof_unlikely(rc))
 		return rc;
 	rc = insert(ioas, rq, account, &rec, &r);
+	if (iof_likely(!rc))
+		count(ioas, 1, rq->length);
 	iof_lock_drop(&ioas->records->lock);
 	if (iof_unlikely(rc))
 		goto out;
@@ -122,8 +131,6 @@ int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq)
 		goto out;
 	}
 	rq->iova = r.start;
-	iofi_count(&ioas->count.maps, 1);
-	iofi_count(&ioas->count.bytes, rq->length);
 	iofi_area_set(&rec->area, IOF_AREA_LIVE);
 out:
 	iofi_end(ioas);

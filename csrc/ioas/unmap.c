@@ -45,26 +45,45 @@ static void ask(struct iof_ioas *ioas, struct iof_range area)
 	iofi_begin(ioas, false);
 }
 
+static bool idle(struct iof_ioas *ioas)
+{
+	for (uint32_t i = 0; i < ioas->n_domains; i++)
+		if (!iof_rsec_idle(&ioas->domains[i]->rsec))
+			return false;
+	return true;
+}
+
+/* Short work only: a small range, nobody in a read section that would have to be waited for, no accesses. */
+static bool quick(struct iof_ioas *ioas, struct iof_range r)
+{
+	return iof_range_span(r) < IOF_NOWAIT_BYTES && !ioas->n_accesses && idle(ioas);
+}
+
+/* The way out of the page tables, without the IOVA lock unless `keep`. */
+static void cut_off(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r, bool keep)
+{
+	bool used = ioas->n_accesses;
+
+	if (!keep)
+		iof_lock_drop(&ioas->records->lock);
+	if (iof_unlikely(used))
+		wait_for_uses(ioas);
+	iofi_area_unfill(ioas, area, r);
+	if (!keep)
+		iof_lock_take(&ioas->records->lock);
+}
+
 /*
- * The IOVA lock is held on entry and on return, and dropped while page tables are cleared and accesses finish; one who may not wait keeps it, because
- * taking it again may be waiting (and quick() has seen that there are no accesses).
+ * The IOVA lock is held on entry and on return, and dropped while page tables are cleared and accesses finish. It is kept for work that is shorter
+ * than handing the lock over; and by one who may not wait, because taking it again may be waiting.
  */
 static void remove_area(struct iof_ioas *ioas, const struct iof_index_entry *e, bool nowait)
 {
 	struct iof_area *area = iofi_area_of(e);
 	struct iof_record *elsewhere;
 
-	if (area->held || ioas->n_accesses) {
-		bool used = ioas->n_accesses;
-
-		if (!nowait)
-			iof_lock_drop(&ioas->records->lock);
-		if (iof_unlikely(used))
-			wait_for_uses(ioas);
-		iofi_area_unfill(ioas, area, e->range);
-		if (!nowait)
-			iof_lock_take(&ioas->records->lock);
-	}
+	if (area->held || ioas->n_accesses)
+		cut_off(ioas, area, e->range, nowait || quick(ioas, e->range));
 	iof_space_remove(ioas->space, e->range.start);
 	elsewhere = iof_area_put(ioas->records, area);
 	if (iof_unlikely(elsewhere)) {
@@ -104,20 +123,6 @@ static int unmap_locked(struct iof_ioas *ioas, struct iof_range r, bool nowait, 
 		rounds = 0;
 	}
 	return 0;
-}
-
-static bool idle(struct iof_ioas *ioas)
-{
-	for (uint32_t i = 0; i < ioas->n_domains; i++)
-		if (!iof_rsec_idle(&ioas->domains[i]->rsec))
-			return false;
-	return true;
-}
-
-/* Short work only: a small range, nobody in a read section that would have to be waited for, no accesses. */
-static bool quick(struct iof_ioas *ioas, struct iof_range r)
-{
-	return iof_range_span(r) < IOF_NOWAIT_BYTES && !ioas->n_accesses && idle(ioas);
 }
 
 int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint64_t *bytes)
