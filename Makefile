@@ -18,7 +18,7 @@ TEST_ENV := PYTHONPATH=$(TEST_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 IO
 PYTEST := $(TEST_ENV) $(PY) -m pytest
 ARGS ?=
 
-.PHONY: help venv build test-build test bench benchmark benchmark-c golden nightly lint sdist-check clean FORCE
+.PHONY: help venv build test-build test bench benchmark benchmark-c golden conformance nightly lint sdist-check clean FORCE
 
 help:
 	@echo 'make bench         the main job: map, unmap and translate, measured; leaves bench.json and report.html'
@@ -28,6 +28,7 @@ help:
 	@echo 'make benchmark     benchmarks/ in pytest-benchmark'
 	@echo 'make benchmark-c   benchmarks/c, plain C'
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
+	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=1: in a user namespace)'
 	@echo 'make nightly       what is too slow for make test'
 	@echo 'make lint          ruff and mypy'
 	@echo 'make sdist-check   source distribution, installed into an empty environment and used'
@@ -85,6 +86,11 @@ benchmark-c:
 golden: build
 	@test -d "$(GOLDEN)" || { echo 'say where the golden tables are: make golden GOLDEN=DIR'; exit 1; }
 	@$(PY) tests/golden "$(GOLDEN)"
+
+conformance:
+	@test -d "$(LINUX)" || { echo 'say where a Linux tree is: make conformance LINUX=DIR'; exit 1; }
+	@$(MAKE) -s -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/conformance/core V=1 preload
+	@$(PYTHON) tests/conformance "$(LINUX)" --library build/conformance/core/libiommufd_fast_preload.so $(if $(USERNS),--userns)
 
 nightly: test-build
 	@IOF_NIGHTLY=1 $(PYTEST) --timeout=3600 $(ARGS)
