@@ -159,11 +159,52 @@ static int check_core(struct iof_device *dev, uint32_t pasid, const struct iof_h
 	return pasid && pasid >= iof_group_max_pasids(dev->ctx->machine, dev->mdev->group) ? -EINVAL : 0;
 }
 
-static int drive(struct iof_device *dev, uint32_t pasid, struct iof_hwpt *hwpt, struct iof_hwpt *old)
+/* Does this device follow when its group goes somewhere? PASIDs pass by those that know none. */
+static bool follows(const struct iof_mdev *d, const struct iof_group *g, uint32_t pasid)
+{
+	return d && d->group == g && (!pasid || d->caps.max_pasids);
+}
+
+/* Devices below `end` of the group that have gone to `hwpt` come back. */
+static void drive_back(struct iof_device *dev, uint32_t end, uint32_t pasid, struct iof_hwpt *hwpt, struct iof_hwpt *old)
 {
 	struct iof_iommu *iommu = dev->mdev->iommu;
+	const struct iof_table *devices = &dev->ctx->machine->devices;
 
-	return iommu->driver->attach ? iommu->driver->attach(iommu->drv, dev->mdev, pasid, hwpt, old) : 0;
+	for (uint32_t i = 0; i < end; i++)
+		if (follows(devices->at[i], dev->mdev->group, pasid))
+			iommu->driver->attach(iommu->drv, devices->at[i], pasid, old, hwpt);
+}
+
+static int drive_group(struct iof_device *dev, uint32_t pasid, struct iof_hwpt *hwpt, struct iof_hwpt *old)
+{
+	struct iof_iommu *iommu = dev->mdev->iommu;
+	const struct iof_table *devices = &dev->ctx->machine->devices;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < devices->n; i++) {
+		if (!follows(devices->at[i], dev->mdev->group, pasid))
+			continue;
+		rc = iommu->driver->attach(iommu->drv, devices->at[i], pasid, hwpt, old);
+		if (rc) {
+			drive_back(dev, i, pasid, hwpt, old);
+			break;
+		}
+	}
+	return rc;
+}
+
+/* The hardware moves a whole group, whichever of its devices asks. */
+static int drive(struct iof_device *dev, uint32_t pasid, struct iof_hwpt *hwpt, struct iof_hwpt *old)
+{
+	int rc;
+
+	if (!dev->mdev->iommu->driver->attach)
+		return 0;
+	iof_lock_take(&dev->ctx->machine->lock);
+	rc = drive_group(dev, pasid, hwpt, old);
+	iof_lock_drop(&dev->ctx->machine->lock);
+	return rc;
 }
 
 /* Compatibility, then the hardware. */

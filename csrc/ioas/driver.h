@@ -75,7 +75,10 @@ struct iof_driver {
 			    const struct iof_user_data *data, void **priv);
 	void (*nested_free)(void *drv, void *priv);
 	int (*nested_invalidate)(void *drv, void *priv, const struct iof_user_array *a, uint32_t *done);
-	/* May `dev` (pasid 0: its requester id) go from `old` to `hwpt`? NULL is blocked; going to blocked must succeed. */
+	/*
+	 * May `dev` (pasid 0: its requester id) go from `old` to `hwpt`? NULL is blocked. A group's devices go together: all of them are asked (for a PASID,
+	 * all that have any), and those that went are sent back when one refuses. Going to blocked or back must succeed.
+	 */
 	int (*attach)(void *drv, struct iof_mdev *dev, uint32_t pasid, struct iof_hwpt *hwpt, struct iof_hwpt *old);
 	/* *type in: what the caller asked for (0: any), out: what it is. At most IOF_HW_INFO_MAX bytes to `to`. */
 	int (*hw_info)(void *drv, struct iof_mdev *dev, uint32_t *type, void *to, uint32_t *length);
