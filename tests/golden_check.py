@@ -34,7 +34,6 @@ import numpy as np
 from iommufd_fast._core.pagetable import PageTable
 
 Table = tuple[int, int, np.ndarray]  # address, level, items
-ADDRESS = np.uint64(0x000FFFFFFFFFF000)
 SHOWN = 20  # mismatches printed
 
 
@@ -47,15 +46,54 @@ def amdv1_is_table(items: np.ndarray) -> np.ndarray:
     return ((items & 1) != 0) & (following != 0) & (following != 7)
 
 
-IS_TABLE = {"vtdss": vtdss_is_table, "amdv1": amdv1_is_table}
+def x86_64_is_table(items: np.ndarray) -> np.ndarray:
+    return (items & 0x81) == 1
 
 
-def features(case: dict[str, Any]) -> dict[str, bool]:
-    """The case's feature bits as arguments of PageTable; the others change no item."""
-    bits = case["config"]["features"]
-    if case["format"] == "vtdss":
-        return {"force_coherent": bool(bits & 1 << 7), "force_writeable": bool(bits & 1 << 8)}
-    return {"growing_top": bool(bits & 1 << 2), "force_coherent": bool(bits & 1 << 8)}
+def riscv_is_table(items: np.ndarray) -> np.ndarray:
+    return (items & 0xF) == 1
+
+
+def arm_is_table(items: np.ndarray) -> np.ndarray:
+    return (items & 3) == 3
+
+
+# The name of the format here; which items above the lowest level are tables; where their address is and its shift.
+FORMATS = {
+    "vtdss": ("vtdss", vtdss_is_table, 0x000FFFFFFFFFF000, 0),
+    "amdv1": ("amdv1", amdv1_is_table, 0x000FFFFFFFFFF000, 0),
+    "x86_64": ("x86_64", x86_64_is_table, 0x000FFFFFFFFFF000, 0),
+    "riscv_64": ("riscv64", riscv_is_table, 0x003FFFFFFFFFFC00, 2),
+    "arm_lpae_s1": ("arm_s1", arm_is_table, 0x0000FFFFFFFFF000, 0),
+    "arm_lpae_s2": ("arm_s2", arm_is_table, 0x0000FFFFFFFFF000, 0),
+}
+
+
+# Feature bits as arguments of PageTable; the others change no item.
+FEATURES = {
+    "vtdss": {7: "force_coherent", 8: "force_writeable"},
+    "amdv1": {2: "growing_top", 8: "force_coherent"},
+    "x86_64": {3: "sign_extend"},
+    "riscv_64": {3: "sign_extend", 7: "napot"},
+}
+
+
+def is_arm(case: dict[str, Any]) -> bool:
+    return case["format"].startswith("arm")
+
+
+def shape(case: dict[str, Any]) -> dict[str, Any]:
+    """The case's config as arguments of PageTable and of its over(), but for the top level."""
+    config = case["config"]
+    if is_arm(case):
+        return {"va_bits": config["ias"], "oa_bits": config["oas"], "granule": config["granule"]}
+    features = {name: bool(config["features"] & 1 << bit) for bit, name in FEATURES[case["format"]].items()}
+    return {"va_bits": config["va_lg2"], "oa_bits": config["oa_lg2"], **features}
+
+
+def levels_up(case: dict[str, Any], level: int) -> int:
+    """A level counted from the leaves; ARM counts them from the top, 3 being the lowest."""
+    return 3 - level if is_arm(case) else level
 
 
 @dataclass
@@ -85,11 +123,9 @@ def number(text: str | int) -> int:
 
 def build(case: dict[str, Any]) -> PageTable:
     """A table of the case's shape. AMD's starts with three levels, as the golden ones did."""
-    config = case["config"]
     top = 2 if case["format"] == "amdv1" else None
-    return PageTable(
-        case["format"], va_bits=config["va_lg2"], oa_bits=config["oa_lg2"], top_level=top, **features(case)
-    )
+    sizes = case["config"]["pgsizes"] if is_arm(case) else None  # there the driver says them
+    return PageTable(FORMATS[case["format"]][0], top_level=top, page_sizes=sizes, **shape(case))
 
 
 def run(table: PageTable, operation: list[Any]) -> tuple[Any, Any]:
@@ -112,20 +148,22 @@ def golden_tables(case: dict[str, Any]) -> list[Table]:
         for at, count, first, step in entry["runs"]:
             k = np.arange(count, dtype=np.uint64)
             items[at : at + count] = np.uint64(number(first)) + k * np.uint64(number(step))  # modulo 2^64
-        tables.append((number(entry["addr"]), entry["level"], items))
+        tables.append((number(entry["addr"]), levels_up(case, entry["level"]), items))
     return tables
 
 
 def numbered(tables: list[Table], kind: str) -> list[tuple[int, bytes]]:
     """(level, items) of each, with the number of the table in place of a table's address."""
     order = {address: i for i, (address, _, _) in enumerate(tables)}
+    _, is_table, mask, shift = FORMATS[kind]
+    field = np.uint64(mask)
     result = []
     for _, level, items in tables:
         items = items.copy()
         if level:
-            for i in np.flatnonzero(IS_TABLE[kind](items)):
-                address = int(items[i] & ADDRESS)
-                items[i] = (items[i] & ~ADDRESS) | np.uint64(order.get(address, 0xFFFFFFFFF) << 12)
+            for i in np.flatnonzero(is_table(items)):
+                address = int(items[i] & field) << shift
+                items[i] = (items[i] & ~field) | np.uint64(order.get(address, 0xFFFFFFFFF) << 12)
         result.append((level, items.tobytes()))
     return result
 
@@ -133,11 +171,10 @@ def numbered(tables: list[Table], kind: str) -> list[tuple[int, bytes]]:
 def compare_walks(case: dict[str, Any], table: PageTable, tables: list[Table], tally: Tally) -> None:
     foreign = PageTable.over(
         {address: items for address, _, items in tables},
-        format=case["format"],
+        format=FORMATS[case["format"]][0],
         root=number(case["root"]),
-        top_level=case["top_level"],
-        va_bits=case["config"]["va_lg2"],
-        oa_bits=case["config"]["oa_lg2"],
+        top_level=levels_up(case, case["top_level"]),
+        **shape(case),
     )
     for iova, address in case["walks"]:
         iova, expected = number(iova), number(address)
@@ -160,7 +197,7 @@ def compare_case(case: dict[str, Any], table: PageTable, tally: Tally) -> dict[i
             live[number(operation[1])] = number(operation[3])
         elif operation[0] == "unmap" and got:
             live.pop(number(operation[1]), None)
-    if table.top_level != case["top_level"]:
+    if table.top_level != levels_up(case, case["top_level"]):
         tally.mismatch(f"top level {table.top_level}, expected {case['top_level']}")
     compare_walks(case, table, tables, tally)
     ours, theirs = numbered(table.tables(), case["format"]), numbered(tables, case["format"])
@@ -174,16 +211,17 @@ def compare_case(case: dict[str, Any], table: PageTable, tally: Tally) -> dict[i
 def check(cases: Iterable[tuple[str, dict[str, Any]]]) -> Tally:
     tally = Tally()
     skipped: dict[str, int] = {}
-    shape, table, live = None, None, {}
+    before_shape, table, live = None, None, {}
     for name, case in cases:
-        if case["format"] not in IS_TABLE:
+        if case["format"] not in FORMATS:
             skipped[case["format"]] = skipped.get(case["format"], 0) + 1
             continue
         before = tally.mismatches + tally.differing
         for iova, length in live.items():
             table.unmap(iova, length)
-        if shape != (key := (case["format"], case.get("case"), case["config"])):
-            shape, table = key, build(case)
+        # ARM's cases each had a table of their own.
+        if before_shape != (key := (case["format"], case.get("case"), case["config"])) or is_arm(case):
+            before_shape, table = key, build(case)
         live = compare_case(case, table, tally)
         print(f"{name}: {'the same' if tally.mismatches + tally.differing == before else 'DIFFERENT'}")
     for name, count in sorted(skipped.items()):

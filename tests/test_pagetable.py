@@ -343,3 +343,61 @@ def test_close_while_others_translate():
         table.close()
         thread.join()
         assert all(results)
+
+
+@pytest.mark.parametrize(
+    "format, shape, sizes",
+    [
+        ("x86_64", {}, [4096, 2 * MIB, GIB]),
+        ("riscv64", {"va_bits": 39, "napot": True}, [4096, 65536, 2 * MIB, GIB]),
+        ("riscv64_x4", {"va_bits": 41}, [4096, 2 * MIB, GIB]),
+        ("arm_s1", {"granule": 16384}, [16384, 32 * MIB]),
+        ("arm_s1", {"granule": 65536}, [65536, 512 * MIB, 4096 * GIB]),
+        ("arm_s2", {"va_bits": 40, "oa_bits": 40, "contiguous": True}, [4096, 65536, 2 * MIB, 32 * MIB, GIB, 16 * GIB]),
+    ],
+)
+def test_shapes_of_formats(format, shape, sizes):
+    with PageTable(format, **shape) as table:
+        assert list(table.page_sizes) == sizes
+        assert table.granule == sizes[0]
+        assert set(table.features) == {name for name in shape if shape[name] is True}
+        table.map(4 * sizes[0], 8 * sizes[0], 2 * sizes[0])
+        assert table.walk(5 * sizes[0]).address == 9 * sizes[0]
+        assert [len(items) for _, level, items in table.tables() if not level] == [sizes[0] // 8]
+        assert table.is_valid()
+
+
+def test_canonical_addresses():
+    with PageTable("x86_64", va_bits=48, sign_extend=True) as table:
+        table.map(2**64 - 4096, 0x1000, 4096)
+        table.map(2**47 - 4096, 0x2000, 4096)
+        assert table.translate(2**64 - 1) == 0x1FFF and table.translate(2**47 - 1) == 0x2FFF
+        assert [leaf.iova for leaf in table.leaves()] == [2**47 - 4096, 2**64 - 4096]
+        assert table.aperture == (0, 2**47 - 1)
+        with raises(errno.ERANGE):
+            table.map(2**47, 0, 4096)
+
+
+def test_arguments_of_formats():
+    with pytest.raises(TypeError, match=r"no argument 'napott'; features are .*napot"):
+        PageTable("riscv64", napott=True)
+    with pytest.raises(ValueError, match="granule is 8192; arm_s1 has 4096, 16384 and 65536"):
+        PageTable("arm_s1", granule=8192)
+    with pytest.raises(ValueError, match="granule is 16384; x86_64 has no choice"):
+        PageTable("x86_64", granule=16384)
+    with raises(errno.EINVAL, "no riscv64 table has this shape: va_bits=40"):
+        PageTable("riscv64", va_bits=40)
+    with raises(errno.EOPNOTSUPP, "features: napot"):
+        PageTable("arm_s1", napot=True)
+
+
+def test_arm_is_different():
+    with PageTable("arm_s1") as table:
+        table.map(0, 0, 4096)
+        with raises(errno.EEXIST, "unmap it first"):
+            table.map(0, 0, 4096)
+        with raises(errno.EINVAL):
+            table.map(1, 0, 4096)
+        table.map(0, 0, 2 * MIB)  # a block takes the place of a table that is in use
+        assert table.unmap(4096, 4096) == 0
+        assert table.unmap(0, 2 * MIB) == 2 * MIB

@@ -25,11 +25,13 @@ class TableMachine(RuleBasedStateMachine):
 
     shape: ClassVar[dict] = {}
     base = 0
+    readable_only = False  # a writable leaf is readable too
 
     def __init__(self):
         super().__init__()
         self.table = PageTable(**self.shape)
         self.pages: dict[int, tuple[int, str, int, int]] = {}
+        self.tables: set[int] = set()  # of ARM: the lowest tables that are there, empty or not
 
     def teardown(self):
         self.table.close()
@@ -78,6 +80,8 @@ class TableMachine(RuleBasedStateMachine):
         failed = False
         for page in pages:
             failed = failed or bool(self.expected_map(page, 1, page, "rw"))
+            if failed:
+                break
         if failed:
             self.pages = before
         iovas = [self.place(page) for page in pages]
@@ -97,16 +101,18 @@ class TableMachine(RuleBasedStateMachine):
     @rule()
     def trim(self):
         self.table.trim()
+        self.tables = {page // 512 for page, (_, _, _, n) in self.pages.items() if n < 512}
 
     @invariant()
     def agrees(self):
         assert self.table.is_valid()
-        iovas = self.base + np.arange(PAGES, dtype=np.uint64) * PAGE + 3
+        iovas = np.uint64(self.base + 3) + np.arange(PAGES, dtype=np.uint64) * np.uint64(PAGE)
         addresses, prots = self.table.translate_many(iovas)
         expected = np.full(PAGES, 2**64 - 1, np.uint64)
         bits = np.zeros(PAGES, np.uint8)
         for page, (memory, prot, _, _) in self.pages.items():
-            expected[page], bits[page] = memory * PAGE + 3, {"r": 1, "w": 2, "rw": 3}[prot]
+            write = 3 if self.readable_only else 2
+            expected[page], bits[page] = memory * PAGE + 3, {"r": 1, "w": write, "rw": 3}[prot]
         assert (addresses == expected).all() and (prots == bits).all()
         leaves = {((leaf.iova - self.base) // PAGE, leaf.size // PAGE) for leaf in self.table.leaves()}
         assert leaves == {(first, n) for _, _, first, n in self.pages.values()}
@@ -127,7 +133,73 @@ class MockMachine(TableMachine):
     base = (1 << 29) - 512 * PAGE
 
 
+class X86Machine(TableMachine):
+    shape: ClassVar[dict] = {"format": "x86_64", "va_bits": 57, "sign_extend": True}
+    base = 2**64 - 2**56  # where the upper half begins
+    readable_only = True
+
+
+class RiscvMachine(TableMachine):
+    shape: ClassVar[dict] = {"format": "riscv64", "va_bits": 39, "napot": True}
+    readable_only = True
+
+
+class RiscvX4Machine(TableMachine):
+    shape: ClassVar[dict] = {"format": "riscv64_x4", "va_bits": 41}
+    base = (1 << 40) - 512 * PAGE  # around a border of two tables of the root
+    readable_only = True
+
+
+class ArmS2Machine(TableMachine):
+    """ARM's rules: a block replaces a table with all its leaves; unmap goes by blocks."""
+
+    shape: ClassVar[dict] = {"format": "arm_s2", "va_bits": 40, "oa_bits": 40}
+    base = (1 << 39) - 512 * PAGE
+
+    def in_the_way(self, page, n):
+        if n == 512:
+            return self.pages.get(page, (0, "", 0, 0))[3] == 512
+        if self.pages.get(page, (0, "", 0, 0))[3] != 512:
+            self.tables.add(page // 512)
+        return any(p in self.pages for p in range(page, page + n))
+
+    def expected_map(self, page, count, memory, prot):
+        start = page
+        while count:
+            n = self.leaf_pages(page, memory, count)
+            if self.in_the_way(page, n):
+                self.expected_unmap(start, page - start)
+                return errno.EEXIST
+            if n == 512:
+                self.tables.discard(page // 512)
+            self.pages |= {page + i: (memory + i, prot, page, n) for i in range(n)}
+            page, memory, count = page + n, memory + n, count - n
+        return 0
+
+    def expected_unmap(self, page, count):
+        at, end = page, page + count
+        while at < end:
+            n = self.leaf_pages(at, self.place(at) // PAGE, end - at)
+            leaf = self.pages.get(at, (0, "", 0, 0))[3]
+            if leaf > n or (not leaf and not (n == 512 and at // 512 in self.tables)):
+                break
+            for p in range(at, at + n):
+                self.pages.pop(p, None)
+            if n == 512:
+                self.tables.discard(at // 512)
+            at += n
+        return (at - page) * PAGE
+
+
+class ArmS1Machine(ArmS2Machine):
+    shape: ClassVar[dict] = {"format": "arm_s1", "va_bits": 48}
+    base = (1 << 47) - 512 * PAGE
+    readable_only = True
+
+
 steps = settings(settings.default, stateful_step_count=25)
-for machine in (VtdssMachine, Amdv1Machine, MockMachine):
+for machine in TableMachine.__subclasses__() + ArmS2Machine.__subclasses__():
     machine.TestCase.settings = steps
 TestVtdss, TestAmdv1, TestMock = VtdssMachine.TestCase, Amdv1Machine.TestCase, MockMachine.TestCase
+TestX86, TestRiscv, TestRiscvX4 = X86Machine.TestCase, RiscvMachine.TestCase, RiscvX4Machine.TestCase
+TestArmS1, TestArmS2 = ArmS1Machine.TestCase, ArmS2Machine.TestCase

@@ -14,10 +14,10 @@ bool iofi_entries_wide(void)
 	return __builtin_cpu_supports("avx2");
 }
 
-__attribute__((target("avx2"))) uint64_t iofi_table_and_wide(const uint64_t *table)
+__attribute__((target("avx2"))) uint64_t iofi_table_and_wide(const uint64_t *block)
 {
 	const v4 ones = { UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
-	const v4 *e = (const void *)table, *end = e + IOFI_TABLE_ITEMS / 4;
+	const v4 *e = (const void *)block, *end = e + IOFI_BLOCK_ITEMS / 4;
 	v4 a = ones, b = ones, c = ones, d = ones;
 
 	for (; e < end; e += 8) {
@@ -34,10 +34,10 @@ __attribute__((target("avx2"))) uint64_t iofi_table_and_wide(const uint64_t *tab
 	return a[0] & a[1] & a[2] & a[3];
 }
 
-__attribute__((target("avx2"))) void iofi_table_fill_wide(uint64_t *table, uint64_t value, uint64_t step)
+__attribute__((target("avx2"))) void iofi_table_fill_wide(uint64_t *block, uint64_t value, uint64_t step)
 {
 	const v4 by = { 4 * step, 4 * step, 4 * step, 4 * step };
-	v4 *e = (void *)table, *end = e + IOFI_TABLE_ITEMS / 4;
+	v4 *e = (void *)block, *end = e + IOFI_BLOCK_ITEMS / 4;
 	v4 v = { value, value + step, value + 2 * step, value + 3 * step }, w = v + by;
 
 	for (; e < end; e += 2, v += by + by, w += by + by) {

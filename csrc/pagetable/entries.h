@@ -14,8 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define IOFI_TABLE_BYTES 4096
-#define IOFI_TABLE_ITEMS 512
+#define IOFI_BLOCK_ITEMS 512 /* of a 4 KiB table; larger ones are several of these */
 
 #if defined(__SANITIZE_THREAD__)
 #define IOFI_ENTRIES_ATOMIC 1
@@ -145,11 +144,11 @@ static inline unsigned iofi_entries_scan_narrow(const uint64_t *e, unsigned from
 	return from;
 }
 
-/* Whole tables. `wide` is what iofi_entries_wide() said. */
+/* Whole tables: `items` is a multiple of 512, and a constant where this is called. `wide` is iofi_entries_wide(). */
 #ifdef IOFI_ENTRIES_WIDE
 bool iofi_entries_wide(void);
-uint64_t iofi_table_and_wide(const uint64_t *table);
-void iofi_table_fill_wide(uint64_t *table, uint64_t value, uint64_t step);
+uint64_t iofi_table_and_wide(const uint64_t *block);
+void iofi_table_fill_wide(uint64_t *block, uint64_t value, uint64_t step);
 unsigned iofi_entries_scan_wide(const uint64_t *e, unsigned from, unsigned end, uint64_t mask);
 #else
 #define iofi_entries_wide() false
@@ -163,17 +162,23 @@ static inline unsigned iofi_entries_scan(const uint64_t *e, unsigned from, unsig
 	return wide ? iofi_entries_scan_wide(e, from, end, mask) : iofi_entries_scan_narrow(e, from, end, mask);
 }
 
-static inline uint64_t iofi_table_and(const uint64_t *table, bool wide)
+static inline uint64_t iofi_table_and(const uint64_t *table, size_t items, bool wide)
 {
-	return wide ? iofi_table_and_wide(table) : iofi_entries_and(table, IOFI_TABLE_ITEMS);
+	uint64_t all = UINT64_MAX;
+
+	for (size_t i = 0; i < items; i += IOFI_BLOCK_ITEMS)
+		all &= wide ? iofi_table_and_wide(table + i) : iofi_entries_and(table + i, IOFI_BLOCK_ITEMS);
+	return all;
 }
 
-static inline void iofi_table_fill(uint64_t *table, uint64_t value, uint64_t step, bool wide)
+static inline void iofi_table_fill(uint64_t *table, size_t items, uint64_t value, uint64_t step, bool wide)
 {
-	if (wide)
-		iofi_table_fill_wide(table, value, step);
-	else
-		iofi_entries_fill(table, IOFI_TABLE_ITEMS, value, step);
+	for (size_t i = 0; i < items; i += IOFI_BLOCK_ITEMS) {
+		if (wide)
+			iofi_table_fill_wide(table + i, value + i * step, step);
+		else
+			iofi_entries_fill(table + i, IOFI_BLOCK_ITEMS, value + i * step, step);
+	}
 }
 
 #endif

@@ -9,6 +9,7 @@
 
 static const struct iofi_pt_limits amdv1_limits = {
 	.granule_lg2 = FMT_GRANULE_LG2,
+	.table_lg2 = 9,
 	.level_min = 1,
 	.level_max = AMDV1_LEVEL_MAX,
 	.va_max_lg2 = 64,

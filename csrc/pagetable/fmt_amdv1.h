@@ -23,14 +23,15 @@
 #define FIELD_SHIFT (12 - FMT_GRANULE_LG2)
 
 #define FMT_CONTIG 1
-#define FMT_PRESENT_FOLD 0
+#define FMT_GROWS 1
 #define FMT_DIRTY ITEM_D
 
 /* Every power of two that the level's items can make, up to 2^51; no 512 GiB: hardware gets that one wrong. */
-static uint64_t amdv1_leaf_sizes(unsigned level)
+static uint64_t amdv1_leaf_sizes(const struct iof_pt_config *c, unsigned level)
 {
 	unsigned item = FMT_GRANULE_LG2 + 9 * level, top = item + 8 < 51 ? item + 8 : 51;
 
+	(void)c;
 	if (level >= AMDV1_LEVEL_MAX)
 		return 0;
 	return iof_low_mask(top + 1) & ~iof_low_mask(item) & ~(UINT64_C(1) << 39);
@@ -78,9 +79,14 @@ static inline uint64_t fmt_leaf_item(uint64_t address, unsigned size_lg2, unsign
 	return item | ITEM_NEXT | (iof_low_mask(size_lg2 - 1) & ~iof_low_mask(FMT_GRANULE_LG2)) << FIELD_SHIFT;
 }
 
+static inline bool fmt_is_single(uint64_t item)
+{
+	return (item & ITEM_NEXT) != ITEM_NEXT;
+}
+
 static inline unsigned fmt_leaf_size(uint64_t item, unsigned level)
 {
-	if (iof_likely((item & ITEM_NEXT) != ITEM_NEXT))
+	if (iof_likely(fmt_is_single(item)))
 		return FMT_GRANULE_LG2 + 9 * level;
 	return FMT_GRANULE_LG2 + 1 + iof_ctz(~((item & ITEM_FIELD) >> 12));
 }

@@ -12,6 +12,7 @@
 
 static const struct iofi_pt_limits mock_limits = {
 	.granule_lg2 = FMT_GRANULE_LG2,
+	.table_lg2 = 9,
 	.level_min = 1,
 	.level_max = AMDV1_LEVEL_MAX,
 	.va_max_lg2 = 56,

@@ -17,7 +17,6 @@
 #define FMT_OPS iofi_pt_vtdss
 #define FMT_LIMITS vtdss_limits
 #define FMT_GRANULE_LG2 12
-#define FMT_CONTIG 0
 #define FMT_PRESENT_FOLD 1
 #define FMT_DIRTY ITEM_D
 #define VTDSS_LEAF_LEVELS 3u
@@ -34,13 +33,15 @@ static uint64_t vtdss_leaf_bits(uint32_t features)
 	       (features & IOF_PT_FORCE_WRITEABLE ? BITS_FORCE_WRITEABLE : 0);
 }
 
-static uint64_t vtdss_leaf_sizes(unsigned level)
+static uint64_t vtdss_leaf_sizes(const struct iof_pt_config *c, unsigned level)
 {
+	(void)c;
 	return level < VTDSS_LEAF_LEVELS ? UINT64_C(1) << (FMT_GRANULE_LG2 + 9 * level) : 0;
 }
 
 static const struct iofi_pt_limits vtdss_limits = {
 	.granule_lg2 = FMT_GRANULE_LG2,
+	.table_lg2 = 9,
 	.level_min = 2,
 	.level_max = 4,
 	.va_max_lg2 = 57,

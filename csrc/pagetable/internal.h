@@ -8,8 +8,6 @@
  * What a format file defines before the include:
  *   FMT_OPS, FMT_LIMITS   the name of its ops and its struct iofi_pt_limits
  *   FMT_GRANULE_LG2       log2 of what a level-0 item translates
- *   FMT_CONTIG            1 when several items can make one leaf
- *   FMT_PRESENT_FOLD      1 when an item is present with bit 0 or bit 1, 0 when with bit 0
  *   FMT_DIRTY             the dirty bit
  *   fmt_present(item)                   anything but empty
  *   fmt_is_table(item, level)           present and a table, at level >= 1
@@ -18,6 +16,22 @@
  *   fmt_leaf_item(address, size_lg2, level, attrs)
  *   fmt_leaf_size(item, level), fmt_leaf_address(item, level, size_lg2), fmt_leaf_prot(item)
  *   fmt_is_sane(item, level, oa_lg2)    a present item that hardware would accept
+ *
+ * And what it may define; fmt_defaults.h has the rest, 0 unless said otherwise:
+ *   FMT_TABLE_LG2         log2 of the items of a table; 9
+ *   FMT_CONTIG            several items can make one leaf
+ *                         and then fmt_is_single(item): this leaf is one item
+ *   FMT_CONTIG_COUNTS     those items hold successive addresses, else they are alike
+ *   FMT_PRESENT_FOLD      an item is present with bit 0 or bit 1, else with bit 0
+ *   FMT_OWN_TABLE(item)   what is quicker than fmt_table_address() for items that we wrote
+ *   FMT_GROWS             the top may grow
+ *   FMT_CONCAT            the root may be several tables side by side
+ *   FMT_SIGNED            IOVAs may be sign-extended
+ *   FMT_ADDRESS_SPLIT     address bits from this one up are elsewhere in an item: leaves in a row stop there
+ *   FMT_BLOCKS            ARM's family: other errnos, unmap by blocks, large leaves free live tables (walker_blocks.h)
+ *   FMT_TRACKS_DIRTY      dirty bits can be marked, read and cleared; 1
+ *   FMT_DIRTY_IS_SET      0: dirty is something else than FMT_DIRTY set; then fmt_dirty(item) and
+ *                         fmt_can_be_dirty(item) say what, and changing FMT_DIRTY goes from one state to the other
  */
 #ifndef IOF_PAGETABLE_INTERNAL_H
 #define IOF_PAGETABLE_INTERNAL_H
@@ -34,30 +48,40 @@ struct iof_pt {
 	uint64_t root;
 	uint64_t last; /* the highest IOVA */
 	uint64_t page_sizes;
+	uint64_t middle; /* of a sign-extended table: half of the IOVA space, else 0 */
 	uint64_t leaf_bits; /* the format's constant bits of a leaf, from the features */
 	uint64_t address_max; /* the highest output address */
 	bool wide; /* iofi_entries_wide() */
+	uint8_t kind; /* which table of functions; see pagetable.c */
+	uint32_t top_bytes; /* of a top table larger than the others, which is not from the pool; else 0 */
 	struct iof_pt_config cfg; /* with defaults filled in; constant */
 	_Alignas(IOF_CACHELINE) struct iofi_tables tables;
 };
 
 struct iofi_pt_limits {
 	uint8_t granule_lg2;
+	uint8_t table_lg2; /* log2 of the items of a table */
+	uint8_t top_extra_lg2; /* log2 of how many tables the root may be, side by side */
 	uint8_t level_min; /* of a top table */
 	uint8_t level_max;
 	uint8_t va_max_lg2;
 	uint8_t oa_max_lg2;
 	/* the top level follows from the VA width, and an impossible one is -EOPNOTSUPP, not -EINVAL */
 	bool level_from_va;
+	bool table_sized_leaf; /* a leaf may be half of all IOVAs and more */
 	uint32_t features; /* known ones */
-	uint64_t (*leaf_bits)(uint32_t features);
-	uint64_t (*leaf_sizes)(unsigned level);
+	uint64_t va_widths; /* a mask of the only ones; 0: any */
+	uint64_t oa_widths;
+	uint64_t (*leaf_bits)(uint32_t features); /* NULL: none */
+	uint64_t (*leaf_sizes)(const struct iof_pt_config *c, unsigned level);
+	bool (*concatenates)(const struct iof_pt_config *c, unsigned top_level); /* must have its root one level down */
 };
 
 struct iofi_foreign {
 	uint64_t root;
 	unsigned top_level;
 	uint64_t last;
+	uint64_t middle;
 	unsigned oa_lg2;
 	iof_pt_read_fn read;
 	void *ctx;
@@ -85,7 +109,9 @@ struct iofi_pt_ops {
 	int (*walk_foreign)(const struct iofi_foreign *f, uint64_t iova, struct iof_pt_leaf *leaf);
 };
 
-extern const struct iofi_pt_ops iofi_pt_vtdss, iofi_pt_amdv1, iofi_pt_mock;
+extern const struct iofi_pt_ops iofi_pt_vtdss, iofi_pt_amdv1, iofi_pt_mock, iofi_pt_x86_64, iofi_pt_riscv64,
+	iofi_pt_riscv64_x4, iofi_pt_arm_s1_4k, iofi_pt_arm_s1_16k, iofi_pt_arm_s1_64k, iofi_pt_arm_s2_4k,
+	iofi_pt_arm_s2_16k, iofi_pt_arm_s2_64k;
 
 #define IOFI_LEVEL_MASK UINT64_C(7)
 

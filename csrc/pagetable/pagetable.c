@@ -12,45 +12,72 @@
 
 #include "pagetable/internal.h"
 
+#define ARM_S1_KINDS IOF_PT_ARM_S1
+#define ARM_S2_KINDS (ARM_S1_KINDS + 3)
+
 static const struct iofi_pt_ops *const formats[] = {
 	[IOF_PT_VTDSS] = &iofi_pt_vtdss,
 	[IOF_PT_AMDV1] = &iofi_pt_amdv1,
 	[IOF_PT_MOCK] = &iofi_pt_mock,
+	[IOF_PT_X86_64] = &iofi_pt_x86_64,
+	[IOF_PT_RISCV64] = &iofi_pt_riscv64,
+	[IOF_PT_RISCV64_X4] = &iofi_pt_riscv64_x4,
+	/* ARM's by granule: 4, 16 and 64 KiB */
+	[ARM_S1_KINDS] = &iofi_pt_arm_s1_4k,
+	[ARM_S1_KINDS + 1] = &iofi_pt_arm_s1_16k,
+	[ARM_S1_KINDS + 2] = &iofi_pt_arm_s1_64k,
+	[ARM_S2_KINDS] = &iofi_pt_arm_s2_4k,
+	[ARM_S2_KINDS + 1] = &iofi_pt_arm_s2_16k,
+	[ARM_S2_KINDS + 2] = &iofi_pt_arm_s2_64k,
 };
 
-static const struct iofi_pt_ops *format_ops(unsigned format)
+/* The index of a format's functions; 0, which is none, for a format that does not exist. */
+static unsigned kind_of(const struct iof_pt_config *c)
 {
-	return format < sizeof(formats) / sizeof(formats[0]) ? formats[format] : NULL;
+	unsigned format = c->format, granule = c->granule_lg2 ? c->granule_lg2 : 12;
+
+	if (format < IOF_PT_ARM_S1)
+		return !c->granule_lg2 || (formats[format] && formats[format]->limits->granule_lg2 == granule) ? format : 0;
+	if (format > IOF_PT_ARM_S2 || (granule != 12 && granule != 14 && granule != 16))
+		return 0;
+	return (format == IOF_PT_ARM_S1 ? ARM_S1_KINDS : ARM_S2_KINDS) + (granule - 12) / 2;
 }
 
 static inline const struct iofi_pt_ops *ops(const struct iof_pt *pt)
 {
-	return formats[pt->cfg.format];
+	return formats[pt->kind];
 }
 
 static inline unsigned item_lg2(const struct iofi_pt_limits *l, unsigned level)
 {
-	return l->granule_lg2 + 9 * level;
+	return l->granule_lg2 + l->table_lg2 * level;
 }
 
-/* The lowest level at which one table decodes the whole VA; level_max + 1 when none does. */
-static unsigned level_for(const struct iofi_pt_limits *l, unsigned va_lg2)
+/* The lowest level at which 2^extra tables side by side decode the whole VA; level_max + 1 when none does. */
+static unsigned level_for(const struct iofi_pt_limits *l, unsigned va_lg2, unsigned extra_lg2)
 {
 	unsigned level = l->level_min;
 
-	while (level <= l->level_max && item_lg2(l, level + 1) < va_lg2)
+	while (level <= l->level_max && item_lg2(l, level + 1) + extra_lg2 < va_lg2)
 		level++;
 	return level;
+}
+
+static unsigned default_level(const struct iofi_pt_limits *l, const struct iof_pt_config *c)
+{
+	unsigned level = level_for(l, c->va_lg2, l->concatenates ? 0 : l->top_extra_lg2);
+
+	return l->concatenates && l->concatenates(c, level) ? level - 1 : level;
 }
 
 static int shape_levels(const struct iofi_pt_limits *l, struct iof_pt_config *c)
 {
 	if (l->level_from_va && !c->top_level)
-		c->top_level = level_for(l, c->va_lg2);
+		c->top_level = default_level(l, c);
 	if (c->top_level < l->level_min || c->top_level > l->level_max)
 		return l->level_from_va ? -EOPNOTSUPP : -EINVAL;
 	if (l->level_from_va)
-		return c->top_level < level_for(l, c->va_lg2) ? -EOPNOTSUPP : 0;
+		return c->top_level < level_for(l, c->va_lg2, l->top_extra_lg2) ? -EOPNOTSUPP : 0;
 	if (!(c->features & IOF_PT_GROWING_TOP) && c->va_lg2 > item_lg2(l, c->top_level + 1))
 		c->va_lg2 = item_lg2(l, c->top_level + 1);
 	return 0;
@@ -63,14 +90,21 @@ static uint64_t shape_sizes(const struct iofi_pt_limits *l, const struct iof_pt_
 
 	for (unsigned level = 0; level <= l->level_max; level++)
 		if (c->features & IOF_PT_GROWING_TOP ? item_lg2(l, level) < c->va_lg2 : level <= c->top_level)
-			sizes |= l->leaf_sizes(level);
+			sizes |= l->leaf_sizes(c, level);
+	if (l->table_sized_leaf)
+		return sizes & iof_low_mask(c->va_lg2 + 1u) & iof_low_mask(c->oa_lg2 + 1u);
 	return sizes & iof_low_mask(c->va_lg2 - 1u) & iof_low_mask(c->oa_lg2);
+}
+
+static bool width_is(unsigned width, unsigned most, uint64_t only)
+{
+	return width <= most && (!only || only >> width & 1);
 }
 
 /* Fills the defaults in; the order of the checks is R10.1.6. */
 static int shape(const struct iof_pt_config *cfg, struct iof_pt_config *c)
 {
-	const struct iofi_pt_ops *o = format_ops(cfg->format);
+	const struct iofi_pt_ops *o = formats[kind_of(cfg)];
 	const struct iofi_pt_limits *l = o ? o->limits : NULL;
 	uint64_t sizes;
 	int err;
@@ -78,17 +112,20 @@ static int shape(const struct iof_pt_config *cfg, struct iof_pt_config *c)
 	if (!l)
 		return -EINVAL;
 	*c = *cfg;
+	c->granule_lg2 = l->granule_lg2;
 	c->va_lg2 = cfg->va_lg2 ? cfg->va_lg2 : l->va_max_lg2;
 	c->oa_lg2 = cfg->oa_lg2 ? cfg->oa_lg2 : l->oa_max_lg2;
-	if (c->va_lg2 > l->va_max_lg2)
+	if (!width_is(c->va_lg2, l->va_max_lg2, l->va_widths))
 		return -EINVAL;
 	err = shape_levels(l, c);
 	if (err)
 		return err;
-	if (c->oa_lg2 > l->oa_max_lg2)
+	if (!width_is(c->oa_lg2, l->oa_max_lg2, l->oa_widths))
 		return -EINVAL;
 	if (c->features & ~l->features)
 		return -EOPNOTSUPP;
+	if ((c->features & IOF_PT_SIGN_EXTEND) && c->va_lg2 != item_lg2(l, c->top_level + 1))
+		return -EINVAL; /* the sign is the highest bit that the top decodes */
 	sizes = shape_sizes(l, c);
 	c->page_sizes = cfg->page_sizes ? cfg->page_sizes : sizes;
 	return c->page_sizes && !(c->page_sizes & ~sizes) ? 0 : -EINVAL;
@@ -96,19 +133,30 @@ static int shape(const struct iof_pt_config *cfg, struct iof_pt_config *c)
 
 static int add_top(struct iof_pt *pt)
 {
+	uint64_t items = (pt->last >> item_lg2(ops(pt)->limits, pt->cfg.top_level)) + 1;
 	struct iofi_chain chain = { 0 };
 	uint64_t *table;
 
+	if (items * 8 > pt->tables.table_bytes && !(pt->cfg.features & IOF_PT_GROWING_TOP)) {
+		pt->top_bytes = iof_pow2_ceil(items * 8);
+		table = iof_mem_get(pt->tables.alloc, pt->top_bytes, pt->top_bytes);
+		if (!table)
+			return -ENOMEM;
+		memset(table, 0, pt->top_bytes);
+		pt->root = (uintptr_t)table | pt->cfg.top_level;
+		return 0;
+	}
 	if (iofi_tables_take(&pt->tables, 1, &chain))
 		return -ENOMEM;
 	table = iofi_chain_pop(&chain);
-	memset(table, 0, IOFI_TABLE_BYTES);
+	memset(table, 0, pt->tables.table_bytes);
 	pt->root = (uintptr_t)table | pt->cfg.top_level;
 	return 0;
 }
 
 int iof_pt_create(const struct iof_pt_config *cfg, struct iof_alloc *a, struct iof_pt **out)
 {
+	const struct iofi_pt_limits *l;
 	struct iof_pt_config filled;
 	struct iof_pt *pt;
 	int err = shape(cfg, &filled);
@@ -119,12 +167,15 @@ int iof_pt_create(const struct iof_pt_config *cfg, struct iof_alloc *a, struct i
 	if (!pt)
 		return -ENOMEM;
 	pt->cfg = filled;
+	pt->kind = kind_of(&filled);
+	l = ops(pt)->limits;
 	pt->last = iof_low_mask(filled.va_lg2);
 	pt->page_sizes = filled.page_sizes;
-	pt->leaf_bits = ops(pt)->limits->leaf_bits(filled.features);
+	pt->middle = filled.features & IOF_PT_SIGN_EXTEND ? UINT64_C(1) << (filled.va_lg2 - 1) : 0;
+	pt->leaf_bits = l->leaf_bits ? l->leaf_bits(filled.features) : 0;
 	pt->address_max = iof_low_mask(filled.oa_lg2);
 	pt->wide = iofi_entries_wide();
-	iofi_tables_init(&pt->tables, a);
+	iofi_tables_init(&pt->tables, a, UINT32_C(8) << l->table_lg2);
 	err = add_top(pt);
 	if (err) {
 		iof_pt_destroy(pt);
@@ -138,13 +189,15 @@ void iof_pt_destroy(struct iof_pt *pt)
 {
 	struct iof_alloc *a = pt->tables.alloc;
 
+	if (pt->top_bytes && pt->root)
+		iof_mem_put(a, iofi_root_table(pt->root), pt->top_bytes);
 	iofi_tables_fini(&pt->tables);
 	iof_mem_put(a, pt, sizeof(*pt));
 }
 
 struct iof_range iof_pt_aperture(const struct iof_pt *pt)
 {
-	return (struct iof_range){ 0, pt->last };
+	return (struct iof_range){ 0, pt->middle ? pt->middle - 1 : pt->last };
 }
 
 uint64_t iof_pt_page_sizes(const struct iof_pt *pt)
@@ -228,7 +281,7 @@ void iof_pt_stats(const struct iof_pt *pt, struct iof_pt_stats *out)
 	memset(out, 0, sizeof(*out));
 	ops(pt)->stats(pt, out);
 	out->recycled_tables = pt->tables.free_count;
-	out->table_bytes = pt->tables.total * IOFI_TABLE_BYTES;
+	out->table_bytes = pt->tables.total * pt->tables.table_bytes + pt->top_bytes;
 }
 
 bool iof_pt_is_valid(const struct iof_pt *pt)
@@ -242,19 +295,35 @@ void iof_pt_visit(const struct iof_pt *pt,
 	ops(pt)->visit(pt, fn, ctx);
 }
 
+/* A root is aligned to its size, and that is 64 bytes at least where it may be smaller than a table. */
+static uint64_t root_alignment(const struct iofi_pt_limits *l, unsigned top_level, unsigned va_lg2)
+{
+	unsigned shift = item_lg2(l, top_level);
+	uint64_t bytes;
+
+	if (!l->oa_widths || va_lg2 <= shift)
+		return 4096;
+	bytes = UINT64_C(8) << (va_lg2 - shift);
+	return bytes < 64 ? 64 : bytes;
+}
+
 int iof_pt_walk_foreign(const struct iof_pt_config *cfg, uint64_t root, unsigned top_level, iof_pt_read_fn read,
 			void *ctx,
 			uint64_t iova, struct iof_pt_leaf *leaf)
 {
-	const struct iofi_pt_ops *o = format_ops(cfg->format);
+	const struct iofi_pt_ops *o = formats[kind_of(cfg)];
 	const struct iofi_pt_limits *l = o ? o->limits : NULL;
 	struct iofi_foreign f = { .root = root, .top_level = top_level, .read = read, .ctx = ctx };
 	unsigned va = cfg->va_lg2;
 
 	if (!l || top_level < l->level_min || top_level > l->level_max || va > l->va_max_lg2 ||
-	    cfg->oa_lg2 > l->oa_max_lg2 || root % IOFI_TABLE_BYTES)
+	    cfg->oa_lg2 > l->oa_max_lg2 || root % root_alignment(l, top_level, va))
 		return -EINVAL;
-	f.last = iof_low_mask(va ? va : l->va_max_lg2);
+	va = va ? va : l->va_max_lg2;
+	if (item_lg2(l, top_level + 1) + l->top_extra_lg2 != va && (cfg->features & IOF_PT_SIGN_EXTEND))
+		return -EINVAL;
+	f.last = iof_low_mask(va);
+	f.middle = cfg->features & IOF_PT_SIGN_EXTEND ? UINT64_C(1) << (va - 1) : 0;
 	f.oa_lg2 = cfg->oa_lg2 ? cfg->oa_lg2 : l->oa_max_lg2;
 	return o->walk_foreign(&f, iova, leaf);
 }

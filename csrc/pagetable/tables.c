@@ -5,21 +5,26 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define CHUNK_TABLES_MIN 4u
-#define CHUNK_TABLES_MAX 512u
-#define CHUNK_BYTES(tables) ((size_t)(tables) * IOFI_TABLE_BYTES)
+#define CHUNK_BYTES_MIN 16384u
+#define CHUNK_BYTES_MAX (UINT32_C(2) << 20)
 
-void iofi_tables_init(struct iofi_tables *t, struct iof_alloc *a)
+static size_t chunk_bytes(const struct iofi_tables *t, uint32_t tables)
+{
+	return (size_t)tables * t->table_bytes;
+}
+
+void iofi_tables_init(struct iofi_tables *t, struct iof_alloc *a, uint32_t table_bytes)
 {
 	memset(t, 0, sizeof(*t));
 	t->alloc = a;
+	t->table_bytes = table_bytes;
 	iof_lock_init(&t->lock, a->shared);
 }
 
 void iofi_tables_fini(struct iofi_tables *t)
 {
 	for (uint32_t i = 0; i < t->chunk_count; i++)
-		iof_mem_put(t->alloc, t->chunks[i].base, CHUNK_BYTES(t->chunks[i].tables));
+		iof_mem_put(t->alloc, t->chunks[i].base, chunk_bytes(t, t->chunks[i].tables));
 	iof_mem_put(t->alloc, t->chunks, t->chunk_room * sizeof(*t->chunks));
 }
 
@@ -29,10 +34,12 @@ void iofi_tables_fini(struct iofi_tables *t)
 static uint32_t chunk_tables(const struct iofi_tables *t)
 {
 	uint64_t share = t->total / (t->total < 1024 ? 32 : 64);
+	uint32_t least = t->table_bytes < CHUNK_BYTES_MIN ? CHUNK_BYTES_MIN / t->table_bytes : 1;
+	uint32_t most = CHUNK_BYTES_MAX / t->table_bytes;
 
-	if (share <= CHUNK_TABLES_MIN)
-		return CHUNK_TABLES_MIN;
-	return share >= CHUNK_TABLES_MAX ? CHUNK_TABLES_MAX : UINT32_C(1) << iof_log2(share);
+	if (share <= least)
+		return least;
+	return share >= most ? most : UINT32_C(1) << iof_log2(share);
 }
 
 static int reserve_chunk_record(struct iofi_tables *t)
@@ -65,16 +72,17 @@ static void insert_chunk(struct iofi_tables *t, char *base, uint32_t tables)
 static int add_chunk(struct iofi_tables *t)
 {
 	uint32_t tables = chunk_tables(t);
-	bool huge = tables == CHUNK_TABLES_MAX && !t->alloc->shared;
+	size_t bytes = chunk_bytes(t, tables);
+	bool huge = bytes == CHUNK_BYTES_MAX && !t->alloc->shared;
 	char *base;
 
 	if (reserve_chunk_record(t))
 		return -ENOMEM;
-	base = iof_mem_get(t->alloc, CHUNK_BYTES(tables), huge ? CHUNK_BYTES(tables) : IOFI_TABLE_BYTES);
+	base = iof_mem_get(t->alloc, bytes, huge ? bytes : t->table_bytes);
 	if (!base)
 		return -ENOMEM;
 	if (huge)
-		madvise(base, CHUNK_BYTES(tables), MADV_HUGEPAGE); /* a hint: fewer TLB misses on large tables */
+		madvise(base, bytes, MADV_HUGEPAGE); /* a hint: fewer TLB misses on large tables */
 	insert_chunk(t, base, tables);
 	t->fresh = base;
 	t->fresh_count = tables;
@@ -86,7 +94,7 @@ static void take_fresh(struct iofi_tables *t, size_t want, struct iofi_chain *ch
 {
 	for (; want && t->fresh_count; want--, t->fresh_count--) {
 		iofi_chain_push(chain, (uint64_t *)(void *)t->fresh);
-		t->fresh += IOFI_TABLE_BYTES;
+		t->fresh += t->table_bytes;
 	}
 }
 
@@ -144,12 +152,12 @@ uint64_t iofi_tables_ordinal(const struct iofi_tables *t, const void *table)
 	if (!t->chunk_count)
 		return UINT64_MAX;
 	i = chunk_below(t, p);
-	if (p < t->chunks[i].base || (uint64_t)(p - t->chunks[i].base) >= CHUNK_BYTES(t->chunks[i].tables) ||
-	    (uintptr_t)p % IOFI_TABLE_BYTES)
+	if (p < t->chunks[i].base || (uint64_t)(p - t->chunks[i].base) >= chunk_bytes(t, t->chunks[i].tables) ||
+	    (uintptr_t)p % t->table_bytes)
 		return UINT64_MAX;
 	for (uint32_t k = 0; k < i; k++)
 		before += t->chunks[k].tables;
-	return before + (uint64_t)(p - t->chunks[i].base) / IOFI_TABLE_BYTES;
+	return before + (uint64_t)(p - t->chunks[i].base) / t->table_bytes;
 }
 
 static void count_idle(struct iofi_tables *t)
@@ -196,7 +204,7 @@ static void free_idle_chunks(struct iofi_tables *t)
 
 		if (chunk_is_idle(&c)) {
 			t->total -= c.tables;
-			iof_mem_put(t->alloc, c.base, CHUNK_BYTES(c.tables));
+			iof_mem_put(t->alloc, c.base, chunk_bytes(t, c.tables));
 		} else {
 			t->chunks[kept++] = c;
 		}

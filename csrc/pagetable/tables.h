@@ -2,9 +2,10 @@
 /*
  * The pool of table pages behind one page table.
  *
- * Tables are 4 KiB, carved from chunks that grow with the table (16 KiB at first, 2 MiB at the most), so that a small
- * page table stays small and a large one wastes less than 2 %. A table that is not in use lies on one list, linked
- * through its first word; nothing in it is cleared, whoever takes it either overwrites it whole or zeroes it.
+ * All tables of a pool have one size: 4 KiB, or what ARM's larger granules ask for. They are carved from chunks that
+ * grow with the page table (16 KiB or one table at first, 2 MiB at the most): a small page table stays small, and a
+ * large one wastes less than 2 %. A table that is not in use lies on one list, linked through its first word; nothing
+ * in it is cleared, whoever takes it either overwrites it whole or zeroes it.
  *
  * The link is a multiple of 4096. In every format such an entry is "not present", so a walker that is still inside a
  * table just gathered reads a hole in its first slot and the old leaves in the others, never a wild address.
@@ -31,6 +32,7 @@ struct iofi_chunk {
 
 struct iofi_tables {
 	struct iof_alloc *alloc;
+	uint32_t table_bytes; /* constant; a power of two */
 	struct iof_lock lock; /* everything below */
 	uint64_t *free; /* recycled tables, contents arbitrary */
 	uint64_t free_count;
@@ -42,7 +44,7 @@ struct iofi_tables {
 	uint64_t total; /* tables in all chunks */
 };
 
-void iofi_tables_init(struct iofi_tables *t, struct iof_alloc *a);
+void iofi_tables_init(struct iofi_tables *t, struct iof_alloc *a, uint32_t table_bytes);
 void iofi_tables_fini(struct iofi_tables *t); /* frees every table, in use or not */
 
 /* Adds at least one and at most `want` tables to the chain, contents arbitrary. 0 or -ENOMEM. One fallible step. */

@@ -11,17 +11,20 @@
 #include <string.h>
 
 #include "pagetable/internal.h"
+#include "pagetable/fmt_defaults.h"
 
 #define GRANULE (UINT64_C(1) << FMT_GRANULE_LG2)
+#define TABLE_ITEMS (1u << FMT_TABLE_LG2)
+#define TABLE_BYTES (8u << FMT_TABLE_LG2)
 
 static inline unsigned item_lg2(unsigned level)
 {
-	return FMT_GRANULE_LG2 + 9 * level;
+	return FMT_GRANULE_LG2 + FMT_TABLE_LG2 * level;
 }
 
 static inline unsigned item_index(uint64_t iova, unsigned level)
 {
-	return (iova >> item_lg2(level)) & (IOFI_TABLE_ITEMS - 1);
+	return (iova >> item_lg2(level)) & (TABLE_ITEMS - 1);
 }
 
 static inline uint64_t item_mask(unsigned level)
@@ -31,7 +34,7 @@ static inline uint64_t item_mask(unsigned level)
 
 static inline uint64_t *table_of(uint64_t item)
 {
-	return (uint64_t *)(uintptr_t)fmt_table_address(item);
+	return (uint64_t *)(uintptr_t)FMT_OWN_TABLE(item);
 }
 
 static inline uint64_t root_load(const struct iof_pt *pt)
@@ -39,12 +42,55 @@ static inline uint64_t root_load(const struct iof_pt *pt)
 	return __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE);
 }
 
-/* Slots of the top table: fewer than a full table's when the VA ends inside it. */
+/* Slots of the top table: fewer than a full table's when the VA ends inside it, more when several lie side by side. */
 static inline size_t top_items(const struct iof_pt *pt, unsigned level)
 {
 	uint64_t last = pt->last >> item_lg2(level);
 
-	return last < IOFI_TABLE_ITEMS ? last + 1 : IOFI_TABLE_ITEMS;
+	return FMT_GROWS && last >= TABLE_ITEMS ? TABLE_ITEMS : last + 1;
+}
+
+/* The IOVA lies beyond what the top decodes now. Only a top that grows is ever smaller than the IOVAs. */
+static inline bool beyond_top(uint64_t iova, unsigned level)
+{
+	return FMT_GROWS && iova >> item_lg2(level) >= TABLE_ITEMS;
+}
+
+/* The table at the root that decodes the IOVA: there may be several side by side. */
+static inline uint64_t *top_table(uint64_t root, uint64_t iova)
+{
+	unsigned skipped = FMT_CONCAT ? iova >> item_lg2(iofi_root_level(root) + 1) : 0;
+
+	return iofi_root_table(root) + ((size_t)skipped << FMT_TABLE_LG2);
+}
+
+/*
+ * Sign-extended tables: IOVAs below the middle keep their value, those that end at 2^64 move down to follow them, and
+ * the others stay beyond the last. In any other table nothing moves. All of the walker but its entry points works on
+ * such folded IOVAs.
+ */
+static inline uint64_t fold_by(uint64_t middle, uint64_t iova)
+{
+	return FMT_SIGNED ? (iova + middle) ^ middle : iova;
+}
+
+static inline uint64_t fold(const struct iof_pt *pt, uint64_t iova)
+{
+	return fold_by(pt->middle, iova);
+}
+
+static inline uint64_t unfold(uint64_t middle, uint64_t iova)
+{
+	return FMT_SIGNED ? (iova ^ middle) - middle : iova;
+}
+
+/* Folds a range; false when it is not all inside the table, in one half. *out has the right span then, too. */
+static inline bool fold_range(const struct iof_pt *pt, struct iof_range r, struct iof_range *out)
+{
+	uint64_t start = fold(pt, r.start), last = fold(pt, r.last);
+
+	*out = (struct iof_range){ start, start + (r.last - r.start) };
+	return start <= pt->last && last <= pt->last && last == out->last;
 }
 
 /* One past the slot of `last` when both lie in one table of this level, else the table's end. */
@@ -52,12 +98,12 @@ static inline unsigned end_index(uint64_t at, uint64_t last, unsigned level)
 {
 	unsigned shift = item_lg2(level);
 
-	if ((last >> shift) - (at >> shift) < IOFI_TABLE_ITEMS - item_index(at, level))
+	if ((last >> shift) - (at >> shift) < TABLE_ITEMS - item_index(at, level))
 		return item_index(last, level) + 1;
-	return IOFI_TABLE_ITEMS;
+	return TABLE_ITEMS;
 }
 
-/* The lowest slot of `iova`, or NULL when some table on the way is missing. */
+/* The lowest slot of `iova`, which is within the last, or NULL when some table on the way is missing. */
 static inline uint64_t *warm_slot(const struct iof_pt *pt, uint64_t iova)
 {
 	uint64_t root = root_load(pt), slot;
@@ -65,7 +111,7 @@ static inline uint64_t *warm_slot(const struct iof_pt *pt, uint64_t iova)
 	unsigned level = iofi_root_level(root), shift = item_lg2(level);
 
 	slot = iova >> shift;
-	if (iof_unlikely(slot >= IOFI_TABLE_ITEMS))
+	if (FMT_GROWS && iof_unlikely(slot >= TABLE_ITEMS))
 		return NULL;
 	for (; level; level--) {
 		uint64_t item = iofi_entry_load(&table[slot]);
@@ -73,8 +119,8 @@ static inline uint64_t *warm_slot(const struct iof_pt *pt, uint64_t iova)
 		if (iof_unlikely(!fmt_is_table(item, level)))
 			return NULL;
 		table = table_of(item);
-		shift -= 9;
-		slot = (iova >> shift) & (IOFI_TABLE_ITEMS - 1);
+		shift -= FMT_TABLE_LG2;
+		slot = (iova >> shift) & (TABLE_ITEMS - 1);
 	}
 	return &table[slot];
 }
@@ -87,7 +133,7 @@ static inline uint64_t lookup_from(uint64_t root, uint64_t last, uint64_t iova, 
 	unsigned l = iofi_root_level(root), shift = item_lg2(l);
 
 	slot = iova >> shift;
-	if (iof_unlikely(iova > last || slot >= IOFI_TABLE_ITEMS))
+	if (iof_unlikely(iova > last || (FMT_GROWS && slot >= TABLE_ITEMS)))
 		return 0;
 	for (;;) {
 		item = iofi_entry_load(&table[slot]);
@@ -95,8 +141,8 @@ static inline uint64_t lookup_from(uint64_t root, uint64_t last, uint64_t iova, 
 			break;
 		table = table_of(item);
 		l--;
-		shift -= 9;
-		slot = (iova >> shift) & (IOFI_TABLE_ITEMS - 1);
+		shift -= FMT_TABLE_LG2;
+		slot = (iova >> shift) & (TABLE_ITEMS - 1);
 	}
 	*level = l;
 	return fmt_present(item) ? item : 0;
@@ -116,19 +162,26 @@ static inline void leaf_decode(uint64_t iova, uint64_t item, unsigned level, str
 	leaf->size_lg2 = size;
 	leaf->prot = fmt_leaf_prot(item);
 	leaf->level = level;
-	leaf->dirty = item & FMT_DIRTY;
+	leaf->dirty = fmt_dirty(item);
+	leaf->item = item;
 }
 
 /* A leaf of several items is dirty when any of them is; `slot` is the one that was found. */
 static bool contig_dirty(const uint64_t *slot, unsigned index, unsigned count)
 {
-	return iofi_entries_or(slot - (index & (count - 1)), count) & FMT_DIRTY;
+	slot -= index & (count - 1);
+	if (FMT_DIRTY_IS_SET)
+		return iofi_entries_or(slot, count) & FMT_DIRTY;
+	for (unsigned i = 0; i < count; i++)
+		if (fmt_dirty(iofi_entry_load(&slot[i])))
+			return true;
+	return false;
 }
 
 static const uint64_t *slot_at(const struct iof_pt *pt, uint64_t iova, unsigned level)
 {
 	uint64_t root = root_load(pt);
-	const uint64_t *table = iofi_root_table(root);
+	const uint64_t *table = top_table(root, iova);
 
 	for (unsigned l = iofi_root_level(root); l > level; l--) {
 		uint64_t item = iofi_entry_load(&table[item_index(iova, l)]);
@@ -143,11 +196,14 @@ static const uint64_t *slot_at(const struct iof_pt *pt, uint64_t iova, unsigned 
 static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf)
 {
 	unsigned level;
-	uint64_t item = lookup(pt, iova, &level);
+	uint64_t item;
 
+	iova = fold(pt, iova);
+	item = lookup(pt, iova, &level);
 	if (iof_unlikely(!item))
 		return iova > pt->last ? -ERANGE : -ENOENT;
 	leaf_decode(iova, item, level, leaf);
+	leaf->iova = unfold(pt->middle, leaf->iova);
 	if (FMT_CONTIG && iof_unlikely(leaf->size_lg2 > item_lg2(level)) && !leaf->dirty) {
 		const uint64_t *slot = slot_at(pt, iova, level);
 

@@ -6,18 +6,18 @@
 
 static bool table_is_empty(const uint64_t *table)
 {
-	return !iofi_entries_or(table, IOFI_TABLE_ITEMS);
+	return !iofi_entries_or(table, TABLE_ITEMS);
 }
 
 /* Unlinks every empty table below `table`, from the leaves up. */
-static void trim_table(uint64_t *table, unsigned level, struct iof_pt_gather *g)
+static void trim_table(uint64_t *table, unsigned level, size_t items, struct iof_pt_gather *g)
 {
-	for (unsigned i = 0; level && i < IOFI_TABLE_ITEMS; i++) {
+	for (size_t i = 0; level && i < items; i++) {
 		uint64_t item = iofi_entry_load(&table[i]);
 
 		if (!fmt_is_table(item, level))
 			continue;
-		trim_table(table_of(item), level - 1, g);
+		trim_table(table_of(item), level - 1, TABLE_ITEMS, g);
 		if (!table_is_empty(table_of(item)))
 			continue;
 		iofi_entry_store(&table[i], 0);
@@ -28,8 +28,9 @@ static void trim_table(uint64_t *table, unsigned level, struct iof_pt_gather *g)
 static void pt_trim(struct iof_pt *pt, struct iof_pt_gather *g)
 {
 	uint64_t root = root_load(pt);
+	unsigned level = iofi_root_level(root);
 
-	trim_table(iofi_root_table(root), iofi_root_level(root), g);
+	trim_table(iofi_root_table(root), level, top_items(pt, level), g);
 }
 
 static void count_table(void *ctx, uint64_t address, unsigned level, const uint64_t *entries, size_t n)
@@ -70,6 +71,8 @@ static bool census_add(struct census *c, const uint64_t *table)
 {
 	uint64_t k = iofi_tables_ordinal(&c->pt->tables, table);
 
+	if (c->pt->top_bytes && table == iofi_root_table(c->pt->root))
+		return true; /* memory of its own */
 	if (k == UINT64_MAX || (c->seen[k / 8] >> k % 8 & 1))
 		return false;
 	c->seen[k / 8] |= 1u << k % 8;
@@ -77,8 +80,8 @@ static bool census_add(struct census *c, const uint64_t *table)
 }
 
 /*
- * The items of one leaf are all alike but for the dirty bit, start at a multiple of their number, and have a size in
- * use.
+ * The items of one leaf are all alike but for the dirty bit, or their addresses count up; they start at a multiple of
+ * their number and have a size in use.
  */
 static bool leaf_is_valid(const struct iof_pt *pt, const uint64_t *table, unsigned level, unsigned index,
 			  unsigned *count)
@@ -90,9 +93,12 @@ static bool leaf_is_valid(const struct iof_pt *pt, const uint64_t *table, unsign
 	*count = 1u << (size - item_lg2(level));
 	if (index % *count)
 		return false;
-	for (unsigned i = 1; i < *count; i++)
-		if ((table[index + i] ^ table[index]) & ~FMT_DIRTY)
+	for (unsigned i = 1; i < *count; i++) {
+		uint64_t by = FMT_CONTIG_COUNTS ? (uint64_t)i << item_lg2(level) : 0;
+
+		if ((table[index + i] ^ (table[index] + by)) & ~FMT_DIRTY)
 			return false;
+	}
 	return true;
 }
 
@@ -102,8 +108,8 @@ static bool table_is_valid(struct census *c, const uint64_t *table, unsigned lev
 
 	if (!census_add(c, table))
 		return false;
-	c->linked++;
-	for (unsigned i = 0; i < IOFI_TABLE_ITEMS; i += step) {
+	c->linked += !(c->pt->top_bytes && table == iofi_root_table(c->pt->root));
+	for (size_t i = 0; i < items || i < TABLE_ITEMS; i += step) {
 		uint64_t item = table[i];
 		bool below = level && fmt_is_table(item, level);
 
@@ -115,7 +121,7 @@ static bool table_is_valid(struct census *c, const uint64_t *table, unsigned lev
 		    !fmt_is_sane(item, level, below ? FMT_LIMITS.oa_max_lg2 : c->pt->cfg.oa_lg2))
 			return false;
 		if (!(below ?
-			      table_is_valid(c, table_of(item), level - 1, IOFI_TABLE_ITEMS) :
+			      table_is_valid(c, table_of(item), level - 1, TABLE_ITEMS) :
 			      leaf_is_valid(c->pt, table, level, i, &step)))
 			return false;
 	}
@@ -159,13 +165,15 @@ static bool pt_is_valid(const struct iof_pt *pt)
  */
 static int pt_walk_foreign(const struct iofi_foreign *f, uint64_t iova, struct iof_pt_leaf *leaf)
 {
-	uint64_t table = f->root, item, slot = iova >> item_lg2(f->top_level);
+	uint64_t table = f->root, item, slot;
 	unsigned level = f->top_level;
 	int err;
 
+	iova = fold_by(f->middle, iova);
+	slot = iova >> item_lg2(level);
 	if (iova > f->last)
 		return -ERANGE;
-	if (slot >= IOFI_TABLE_ITEMS)
+	if (slot >= (uint64_t)TABLE_ITEMS << FMT_LIMITS.top_extra_lg2)
 		return -ENOENT;
 	for (;; slot = item_index(iova, level)) {
 		err = f->read(f->ctx, table + slot * sizeof(item), &item);
@@ -181,5 +189,6 @@ static int pt_walk_foreign(const struct iofi_foreign *f, uint64_t iova, struct i
 		level--;
 	}
 	leaf_decode(iova, item, level, leaf);
+	leaf->iova = unfold(f->middle, leaf->iova);
 	return 0;
 }

@@ -11,9 +11,9 @@ static bool mark_item(uint64_t *slot, unsigned level)
 {
 	uint64_t item = iofi_entry_load(slot);
 
-	while (fmt_present(item) && (!level || !fmt_is_table(item, level)))
-		if (__atomic_compare_exchange_n(slot, &item, item | FMT_DIRTY, false, __ATOMIC_RELAXED,
-						__ATOMIC_RELAXED))
+	while (fmt_can_be_dirty(item) && (!level || !fmt_is_table(item, level)))
+		if (fmt_dirty(item) || __atomic_compare_exchange_n(slot, &item, item ^ FMT_DIRTY, false,
+								   __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			return true;
 	return false;
 }
@@ -23,10 +23,24 @@ static int pt_set_dirty(struct iof_pt *pt, uint64_t iova)
 	unsigned level;
 	uint64_t *slot;
 
+	if (!FMT_TRACKS_DIRTY)
+		return -EOPNOTSUPP;
+	iova = fold(pt, iova);
 	if (!lookup(pt, iova, &level))
 		return -ENOENT;
 	slot = (uint64_t *)slot_at(pt, iova, level);
 	return slot && mark_item(slot, level) ? 0 : -ENOENT;
+}
+
+/* Block formats refuse a range that is not mapped from end to end (behaviour.md R10.8.9). */
+static bool has_hole(const struct iof_pt *pt, struct iof_range r)
+{
+	struct iof_pt_leaf leaf;
+
+	for (uint64_t at = r.start; at <= r.last; at = leaf.iova + (UINT64_C(1) << leaf.size_lg2))
+		if (pt_walk(pt, at, &leaf))
+			return true;
+	return false;
 }
 
 struct dirty {
@@ -39,11 +53,17 @@ struct dirty {
 	void *ctx;
 };
 
+/* An item that changes under us is looked at again; one that went away is left alone. */
 static void clean_items(uint64_t *slot, unsigned count)
 {
-	for (unsigned i = 0; i < count; i++)
-		if (iofi_entry_load(&slot[i]) & FMT_DIRTY)
-			__atomic_fetch_and(&slot[i], ~FMT_DIRTY, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t item = iofi_entry_load(&slot[i]);
+
+		while (fmt_present(item) && fmt_dirty(item))
+			if (__atomic_compare_exchange_n(&slot[i], &item, item ^ FMT_DIRTY, false, __ATOMIC_RELAXED,
+							__ATOMIC_RELAXED))
+				break;
+	}
 }
 
 /*
@@ -56,7 +76,7 @@ static void report_leaf(const struct dirty *d, unsigned level, unsigned index, u
 	uint64_t item = UINT64_C(1) << item_lg2(level);
 	unsigned last = index | (count - 1);
 
-	if (d->exact)
+	if (d->exact || FMT_BLOCKS)
 		d->fn(d->ctx, d->at & ~(item * count - 1), item * count);
 	else if (count == 1)
 		d->fn(d->ctx, d->at, item);
@@ -72,14 +92,15 @@ static unsigned leaf_items(const uint64_t *table, unsigned index)
 	return FMT_CONTIG && fmt_present(item) ? 1u << (fmt_leaf_size(item, 0) - item_lg2(0)) : 1;
 }
 
-/* The first item of table[from … end) with D set, or `end`. */
+/* The first dirty item of table[from … end), or `end`. Where dirty is one set bit, whole blocks are passed over. */
 static unsigned next_dirty(const struct dirty *d, const uint64_t *table, unsigned from, unsigned end)
 {
-	for (; from < end && from % IOFI_SCAN_ITEMS; from++)
-		if (iofi_entry_load(&table[from]) & FMT_DIRTY)
+	for (; from < end && (!FMT_DIRTY_IS_SET || from % IOFI_SCAN_ITEMS); from++)
+		if (fmt_dirty(iofi_entry_load(&table[from])))
 			return from;
-	from = iofi_entries_scan(table, from, end, FMT_DIRTY, d->wide);
-	while (from < end && !(iofi_entry_load(&table[from]) & FMT_DIRTY))
+	if (FMT_DIRTY_IS_SET)
+		from = iofi_entries_scan(table, from, end, FMT_DIRTY, d->wide);
+	while (from < end && !fmt_dirty(iofi_entry_load(&table[from])))
 		from++;
 	return from;
 }
@@ -125,7 +146,7 @@ static void dirty_table(struct dirty *d, uint64_t *table, unsigned level)
 
 			count = 1u << (fmt_leaf_size(item, level) - item_lg2(level));
 			first = &table[index & ~(count - 1)];
-			if (iofi_entries_or(first, count) & FMT_DIRTY) {
+			if (contig_dirty(&table[index], index, count)) {
 				report_leaf(d, level, index, end, count);
 				if (d->clear)
 					clean_items(first, count);
@@ -144,9 +165,18 @@ static int pt_read_dirty(struct iof_pt *pt, struct iof_range r, bool clear, bool
 	unsigned level = iofi_root_level(root);
 	struct dirty d = { .at = r.start, .last = r.last, .clear = clear, .exact = exact, .wide = pt->wide, .fn = fn, .ctx = ctx };
 
+	if (!FMT_TRACKS_DIRTY)
+		return -FMT_NO_DIRTY;
 	if (r.last > pt->last || r.start > r.last)
-		return -ERANGE;
-	if (r.start >> item_lg2(level) < IOFI_TABLE_ITEMS)
-		dirty_table(&d, iofi_root_table(root), level);
+		return -(FMT_BLOCKS ? EINVAL : ERANGE);
+	if (FMT_BLOCKS && has_hole(pt, r))
+		return -EINVAL;
+	if (beyond_top(r.start, level))
+		return 0;
+	do
+		dirty_table(&d, top_table(root, d.at), level);
+	while (FMT_CONCAT && d.at <= d.last);
 	return 0;
 }
+
+_Static_assert(!(FMT_SIGNED && FMT_TRACKS_DIRTY), "dirty ranges are reported as they are folded");

@@ -13,6 +13,7 @@ struct map {
 	uint64_t address; /* of at */
 	uint64_t last;
 	uint64_t attrs;
+	bool outside; /* the range is not in the table */
 	struct iofi_chain spare; /* tables taken ahead */
 };
 
@@ -50,7 +51,7 @@ static uint64_t *link_table(struct map *m, uint64_t *slot, unsigned level)
 
 	if (!table)
 		return NULL;
-	memset(table, 0, IOFI_TABLE_BYTES);
+	memset(table, 0, TABLE_BYTES);
 	if (iofi_entry_install(slot, fmt_table_item((uintptr_t)table, level)))
 		return table;
 	iofi_chain_push(&m->spare, table);
@@ -59,7 +60,7 @@ static uint64_t *link_table(struct map *m, uint64_t *slot, unsigned level)
 
 static bool subtree_is_empty(const uint64_t *table, unsigned level)
 {
-	for (unsigned i = 0; i < IOFI_TABLE_ITEMS; i++) {
+	for (unsigned i = 0; i < TABLE_ITEMS; i++) {
 		uint64_t item = iofi_entry_load(&table[i]);
 
 		if (!fmt_present(item))
@@ -70,18 +71,10 @@ static bool subtree_is_empty(const uint64_t *table, unsigned level)
 	return true;
 }
 
-static void gather_subtree(struct iof_pt_gather *g, uint64_t *table, unsigned level)
-{
-	for (unsigned i = 0; level && i < IOFI_TABLE_ITEMS; i++) {
-		uint64_t item = iofi_entry_load(&table[i]);
-
-		if (fmt_present(item))
-			gather_subtree(g, table_of(item), level - 1);
-	}
-	iofi_gather_push(g, table);
-}
-
-/* Makes slots free for one leaf: empty tables in them go, a leaf in the way is -EADDRINUSE. */
+/*
+ * Makes slots free for one leaf: empty tables in them go, a leaf in the way is an error. Block formats free a table
+ * with all its leaves.
+ */
 static int clear_slots(struct map *m, uint64_t *slot, unsigned count, unsigned level)
 {
 	for (unsigned i = 0; i < count; i++) {
@@ -89,8 +82,10 @@ static int clear_slots(struct map *m, uint64_t *slot, unsigned count, unsigned l
 
 		if (!fmt_present(item))
 			continue;
-		if (!level || !fmt_is_table(item, level) || !subtree_is_empty(table_of(item), level - 1))
-			return -EADDRINUSE;
+		if (!level || !fmt_is_table(item, level))
+			return -FMT_OVERLAP;
+		if (!FMT_BLOCKS && !subtree_is_empty(table_of(item), level - 1))
+			return -FMT_OVERLAP;
 		iofi_entry_store(&slot[i], 0);
 		gather_subtree(m->g, table_of(item), level - 1);
 	}
@@ -104,13 +99,14 @@ static inline void write_leaves(struct map *m, uint64_t *slot, unsigned level, u
 	uint64_t item = fmt_leaf_item(m->address, size_lg2, level, m->attrs);
 	unsigned per = 1u << (size_lg2 - item_lg2(level));
 
-	if (!FMT_CONTIG || per == 1) {
-		uint64_t step = fmt_leaf_item(size, size_lg2, level, 0) - fmt_leaf_item(0, size_lg2, level, 0);
+	if (!FMT_CONTIG || FMT_CONTIG_COUNTS || per == 1) {
+		uint64_t one = UINT64_C(1) << item_lg2(level);
+		uint64_t step = fmt_leaf_item(one, size_lg2, level, 0) - fmt_leaf_item(0, size_lg2, level, 0);
 
-		if (leaves == IOFI_TABLE_ITEMS)
-			iofi_table_fill(slot, item, step, m->pt->wide);
+		if (leaves * per == TABLE_ITEMS)
+			iofi_table_fill(slot, TABLE_ITEMS, item, step, m->pt->wide);
 		else
-			iofi_entries_fill(slot, leaves, item, step);
+			iofi_entries_fill(slot, leaves * per, item, step);
 	} else {
 		for (uint64_t done = 0; done < bytes; done += size, slot += per)
 			iofi_entries_fill(slot, per, fmt_leaf_item(m->address + done, size_lg2, level, m->attrs), 0);
@@ -158,7 +154,7 @@ static int link_full_table(struct map *m, uint64_t *slot, unsigned level, unsign
 static int map_in_table(struct map *m, unsigned level, unsigned size_lg2, uint64_t leaves)
 {
 	uint64_t root = root_load(m->pt), room = (UINT64_C(1) << (item_lg2(level + 1) - size_lg2));
-	uint64_t *table = iofi_root_table(root), *slot;
+	uint64_t *table = top_table(root, m->at), *slot;
 	unsigned l = iofi_root_level(root);
 
 	room -= item_index(m->at, level) >> (size_lg2 - item_lg2(level));
@@ -174,7 +170,7 @@ static int map_in_table(struct map *m, unsigned level, unsigned size_lg2, uint64
 			continue;
 		}
 		if (fmt_present(item))
-			return -EADDRINUSE;
+			return -FMT_OVERLAP;
 		if (l == level + 1 && !(m->at & item_mask(l)) && leaves >= room)
 			return link_full_table(m, slot, level, size_lg2);
 		table = link_table(m, slot, l);

@@ -24,15 +24,37 @@ static bool next_in_table(const uint64_t *table, unsigned level, uint64_t at, ui
 	return false;
 }
 
-static int pt_next_leaf(const struct iof_pt *pt, struct iof_range within, struct iof_pt_leaf *leaf)
+/* The first leaf of [at, last], which are folded, in each of the tables at the root. */
+static bool next_in_top(const struct iof_pt *pt, uint64_t at, uint64_t last, struct iof_pt_leaf *leaf)
 {
 	uint64_t root = root_load(pt);
 	unsigned level = iofi_root_level(root);
-	uint64_t last = within.last < pt->last ? within.last : pt->last;
 
-	if (within.start > last || within.start >> item_lg2(level) >= IOFI_TABLE_ITEMS)
+	last = last < pt->last ? last : pt->last;
+	while (at <= last && !beyond_top(at, level)) {
+		if (next_in_table(top_table(root, at), level, at, last, leaf)) {
+			leaf->iova = unfold(pt->middle, leaf->iova);
+			return true;
+		}
+		if (!FMT_CONCAT)
+			return false;
+		at = (at | item_mask(level + 1)) + 1;
+	}
+	return false;
+}
+
+static int pt_next_leaf(const struct iof_pt *pt, struct iof_range within, struct iof_pt_leaf *leaf)
+{
+	uint64_t low = pt->middle - 1, high = -pt->middle; /* ends of the hole between the halves */
+
+	if (!FMT_SIGNED || !pt->middle)
+		return next_in_top(pt, within.start, within.last, leaf) ? 0 : -ENOENT;
+	if (within.start <= low && next_in_top(pt, within.start, within.last < low ? within.last : low, leaf))
+		return 0;
+	if (within.last < high)
 		return -ENOENT;
-	return next_in_table(iofi_root_table(root), level, within.start, last, leaf) ? 0 : -ENOENT;
+	return next_in_top(pt, fold(pt, within.start > high ? within.start : high), fold(pt, within.last), leaf) ?
+		       0 : -ENOENT;
 }
 
 static void visit_table(const uint64_t *table, unsigned level, size_t n, iofi_visit_fn fn, void *ctx)
@@ -42,7 +64,7 @@ static void visit_table(const uint64_t *table, unsigned level, size_t n, iofi_vi
 		uint64_t item = iofi_entry_load(&table[i]);
 
 		if (fmt_is_table(item, level))
-			visit_table(table_of(item), level - 1, IOFI_TABLE_ITEMS, fn, ctx);
+			visit_table(table_of(item), level - 1, TABLE_ITEMS, fn, ctx);
 	}
 }
 

@@ -32,6 +32,11 @@ static uint64_t run_of(const struct map *m, unsigned size_lg2)
 		if (reach < left)
 			left = reach;
 	}
+	if (FMT_ADDRESS_SPLIT) {
+		uint64_t reach = ~m->address & iof_low_mask(FMT_ADDRESS_SPLIT);
+
+		left = left < reach ? left : reach;
+	}
 	return (left >> size_lg2) + ((left & iof_low_mask(size_lg2)) == iof_low_mask(size_lg2));
 }
 
@@ -40,18 +45,20 @@ static int grow_top(struct map *m, unsigned level)
 {
 	const struct iof_pt_config *cfg = &m->pt->cfg;
 
+	if (!FMT_GROWS)
+		return 0;
 	for (;;) {
 		uint64_t root = root_load(m->pt), *table;
 		unsigned top = iofi_root_level(root);
 
-		if (m->last >> item_lg2(top) < IOFI_TABLE_ITEMS && level <= top)
+		if (m->last >> item_lg2(top) < TABLE_ITEMS && level <= top)
 			return 0;
 		if (!(cfg->features & IOF_PT_GROWING_TOP) || top >= FMT_LIMITS.level_max)
 			return -ERANGE;
 		table = spare_table(m);
 		if (!table)
 			return -ENOMEM;
-		memset(table, 0, IOFI_TABLE_BYTES);
+		memset(table, 0, TABLE_BYTES);
 		table[0] = fmt_table_item((uintptr_t)iofi_root_table(root), top + 1);
 		if (!__atomic_compare_exchange_n(&m->pt->root, &root, (uintptr_t)table | (top + 1), false,
 						 __ATOMIC_RELEASE, __ATOMIC_RELAXED))
@@ -69,10 +76,10 @@ static int map_runs(struct map *m, uint64_t start)
 		int err = 0;
 
 		if (size == 64)
-			return -ENXIO;
-		level = (size - FMT_GRANULE_LG2) / 9;
+			return -FMT_MISALIGNED;
+		level = (size - FMT_GRANULE_LG2) / FMT_TABLE_LG2;
 		if (m->at == start)
-			err = m->last > m->pt->last ? -ERANGE : grow_top(m, level);
+			err = m->outside ? -ERANGE : grow_top(m, level);
 		for (leaves = run_of(m, size); !err && leaves;) {
 			uint64_t from = m->at;
 
@@ -87,7 +94,9 @@ static int map_runs(struct map *m, uint64_t start)
 
 static int map_range(struct iof_pt *pt, struct iof_range r, uint64_t address, uint64_t attrs, struct iof_pt_gather *g)
 {
-	struct map m = { .pt = pt, .g = g, .at = r.start, .address = address, .last = r.last, .attrs = attrs };
+	bool inside = fold_range(pt, r, &r);
+	struct map m = { .pt = pt, .g = g, .at = r.start, .address = address, .last = r.last, .attrs = attrs,
+			 .outside = !inside };
 	int err = map_runs(&m, r.start);
 
 	spare_return(&m);
@@ -99,10 +108,16 @@ static int map_range(struct iof_pt *pt, struct iof_range r, uint64_t address, ui
 static int map_checked(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
 		       struct iof_pt_gather *g)
 {
-	uint64_t attrs = fmt_attrs(pt, prot);
+	uint64_t attrs = fmt_attrs(pt, prot), least = pt->page_sizes & -pt->page_sizes;
 	struct iof_range r;
 	int err;
 
+	if (FMT_BLOCKS) { /* alignment, then the ranges, then the permission (R10.8.6, R10.8.8) */
+		if ((iova | address | length) & (least - 1))
+			return -EINVAL;
+		if (iova > pt->last || address > pt->address_max)
+			return -ERANGE;
+	}
 	if (!(prot & (IOF_PROT_READ | IOF_PROT_WRITE)))
 		return -EINVAL;
 	if (address > pt->address_max)
@@ -120,10 +135,12 @@ static int map_checked(struct iof_pt *pt, uint64_t iova, uint64_t address, uint6
 static int pt_map(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
 		  struct iof_pt_gather *g)
 {
-	if (iof_likely(length == GRANULE && !((iova | address) & (GRANULE - 1)) && iova <= pt->last &&
+	uint64_t at = fold(pt, iova);
+
+	if (iof_likely(length == GRANULE && !((iova | address) & (GRANULE - 1)) && at <= pt->last &&
 		       address <= pt->address_max && (prot & (IOF_PROT_READ | IOF_PROT_WRITE)) &&
 		       (pt->page_sizes & GRANULE))) {
-		uint64_t *slot = warm_slot(pt, iova), attrs = fmt_attrs(pt, prot);
+		uint64_t *slot = warm_slot(pt, at), attrs = fmt_attrs(pt, prot);
 
 		if (iof_likely(slot && attrs && !iofi_entry_load(slot))) {
 			iofi_entry_store(slot, fmt_leaf_item(address, FMT_GRANULE_LG2, 0, attrs));

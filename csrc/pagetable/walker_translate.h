@@ -24,7 +24,7 @@ static uint64_t pt_translate(const struct iof_pt *pt, uint64_t iova, unsigned *p
 {
 	unsigned ignored;
 
-	return translate_from(root_load(pt), pt->last, iova, prot ? prot : &ignored);
+	return translate_from(root_load(pt), pt->last, fold(pt, iova), prot ? prot : &ignored);
 }
 
 #define GROUP 16
@@ -36,7 +36,7 @@ static inline const uint64_t *lowest_slot(uint64_t root, uint64_t last, uint64_t
 	unsigned l = iofi_root_level(root), shift = item_lg2(l);
 	uint64_t slot = iova >> shift;
 
-	if (iof_unlikely(iova > last || slot >= IOFI_TABLE_ITEMS))
+	if (iof_unlikely(iova > last || (FMT_GROWS && slot >= TABLE_ITEMS)))
 		return NULL;
 	for (; l; l--) {
 		uint64_t item = iofi_entry_load(&table[slot]);
@@ -44,8 +44,8 @@ static inline const uint64_t *lowest_slot(uint64_t root, uint64_t last, uint64_t
 		if (iof_unlikely(!fmt_is_table(item, l)))
 			return NULL;
 		table = table_of(item);
-		shift -= 9;
-		slot = (iova >> shift) & (IOFI_TABLE_ITEMS - 1);
+		shift -= FMT_TABLE_LG2;
+		slot = (iova >> shift) & (TABLE_ITEMS - 1);
 	}
 	__builtin_prefetch(&table[slot]);
 	return &table[slot];
@@ -55,27 +55,25 @@ static inline const uint64_t *lowest_slot(uint64_t root, uint64_t last, uint64_t
 static inline uint64_t translate_slot(uint64_t root, uint64_t last, uint64_t iova, const uint64_t *slot, unsigned *prot)
 {
 	uint64_t item = slot ? iofi_entry_load(slot) : 0;
-	unsigned size;
 
-	if (iof_unlikely(!fmt_present(item)))
+	if (iof_unlikely(!fmt_present(item) || !fmt_is_single(item)))
 		return translate_from(root, last, iova, prot);
-	size = fmt_leaf_size(item, 0);
 	*prot = fmt_leaf_prot(item);
-	return fmt_leaf_address(item, 0, size) | (iova & iof_low_mask(size));
+	return fmt_leaf_address(item, 0, FMT_GRANULE_LG2) | (iova & (GRANULE - 1));
 }
 
-static size_t translate_group(uint64_t root, uint64_t last, const uint64_t *iovas, size_t n, uint64_t *addresses,
-			      uint8_t *prots)
+static size_t translate_group(uint64_t root, uint64_t last, uint64_t middle, const uint64_t *iovas, size_t n,
+			      uint64_t *addresses, uint8_t *prots)
 {
 	const uint64_t *slots[GROUP];
 	size_t found = 0;
 
 	for (size_t i = 0; i < n; i++)
-		slots[i] = lowest_slot(root, last, iovas[i]);
+		slots[i] = lowest_slot(root, last, fold_by(middle, iovas[i]));
 	for (size_t i = 0; i < n; i++) {
 		unsigned prot;
 
-		addresses[i] = translate_slot(root, last, iovas[i], slots[i], &prot);
+		addresses[i] = translate_slot(root, last, fold_by(middle, iovas[i]), slots[i], &prot);
 		if (prots)
 			prots[i] = prot;
 		found += prot != 0;
@@ -86,11 +84,11 @@ static size_t translate_group(uint64_t root, uint64_t last, const uint64_t *iova
 static size_t pt_translate_many(const struct iof_pt *pt, const uint64_t *iovas, size_t n, uint64_t *addresses,
 				uint8_t *prots)
 {
-	uint64_t root = root_load(pt), last = pt->last;
+	uint64_t root = root_load(pt), last = pt->last, middle = pt->middle;
 	size_t found = 0;
 
 	for (size_t i = 0; i < n; i += GROUP)
-		found += translate_group(root, last, iovas + i, n - i < GROUP ? n - i : GROUP, addresses + i,
+		found += translate_group(root, last, middle, iovas + i, n - i < GROUP ? n - i : GROUP, addresses + i,
 					 prots ? prots + i : NULL);
 	return found;
 }

@@ -18,7 +18,7 @@ struct unmap {
 /* Every slot of a lowest table holds a leaf. Leaves never cross a table, so these are whole. */
 static inline bool table_is_full(const uint64_t *table, bool wide)
 {
-	uint64_t all = iofi_table_and(table, wide);
+	uint64_t all = iofi_table_and(table, TABLE_ITEMS, wide);
 
 	if (!FMT_PRESENT_FOLD)
 		return all & 1;
@@ -28,7 +28,7 @@ static inline bool table_is_full(const uint64_t *table, bool wide)
 	 */
 	if (iof_likely(all & 3))
 		return true;
-	for (unsigned i = 0; i < IOFI_TABLE_ITEMS; i++)
+	for (unsigned i = 0; i < TABLE_ITEMS; i++)
 		if (!fmt_present(iofi_entry_load(&table[i])))
 			return false;
 	return true;
@@ -108,24 +108,31 @@ static bool unmap_table(struct unmap *u, uint64_t *table, unsigned level)
 	return true;
 }
 
+#include "pagetable/walker_blocks.h"
+
+/* `r` is folded. */
 static uint64_t unmap_range(struct iof_pt *pt, struct iof_range r, struct iof_pt_gather *g)
 {
 	uint64_t root = root_load(pt);
 	unsigned level = iofi_root_level(root);
 	struct unmap u = { .g = g, .wide = pt->wide, .at = r.start, .last = r.last };
 
-	if (r.last > pt->last || r.start >> item_lg2(level) >= IOFI_TABLE_ITEMS)
+	if (FMT_BLOCKS)
+		return unmap_blocks(pt, r, g);
+	if (beyond_top(r.start, level))
 		return 0;
-	unmap_table(&u, iofi_root_table(root), level);
+	while (unmap_table(&u, top_table(root, u.at), level) && FMT_CONCAT && u.at <= u.last)
+		;
 	return u.removed;
 }
 
 static uint64_t pt_unmap(struct iof_pt *pt, uint64_t iova, uint64_t length, struct iof_pt_gather *g)
 {
+	uint64_t at = fold(pt, iova);
 	struct iof_range r;
 
-	if (iof_likely(length == GRANULE && !(iova & (GRANULE - 1)) && iova <= pt->last)) {
-		uint64_t *slot = warm_slot(pt, iova);
+	if (iof_likely(length == GRANULE && !(iova & (GRANULE - 1)) && at <= pt->last)) {
+		uint64_t *slot = warm_slot(pt, at);
 		uint64_t item = slot ? iofi_entry_load(slot) : 0;
 
 		if (iof_likely(fmt_present(item) && fmt_leaf_size(item, 0) == FMT_GRANULE_LG2)) {
@@ -133,5 +140,5 @@ static uint64_t pt_unmap(struct iof_pt *pt, uint64_t iova, uint64_t length, stru
 			return GRANULE;
 		}
 	}
-	return iof_range_make(iova, length, &r) ? 0 : unmap_range(pt, r, g);
+	return !iof_range_make(iova, length, &r) && fold_range(pt, r, &r) ? unmap_range(pt, r, g) : 0;
 }

@@ -5,7 +5,7 @@ from libc.string cimport memset
 from iommufd_fast._core.ptargs cimport *
 from iommufd_fast._core.ptinspect cimport InspectableTable
 
-from errno import EADDRINUSE, EINVAL, ENOMEM, ENXIO, ERANGE
+from errno import EADDRINUSE, EEXIST, EINVAL, ENOMEM, ENXIO, ERANGE
 
 import numpy as np
 
@@ -17,7 +17,8 @@ __all__ = ["Leaf", "PageTable", "Stats"]
 
 _WHY = {
     EADDRINUSE: "something is mapped there; unmap it first",
-    EINVAL: "length 0, or a permission this format cannot express",
+    EEXIST: "something is mapped there; unmap it first",
+    EINVAL: "length 0, a permission this format cannot express, or (ARM) not multiples of the smallest page size",
     ENOMEM: "no memory for a table",
     ENXIO: "iova, address and length must be multiples of the smallest page size",
     ERANGE: "iova or address is outside the table's width",
@@ -40,17 +41,27 @@ cdef class PageTable(InspectableTable):
 
     Parameters
     ----------
-    format : {"vtdss", "amdv1", "mock"}
-        VT-d second stage; AMD host table; AMD's with a 2 KiB granule.
+    format : {"vtdss", "amdv1", "x86_64", "riscv64", "riscv64_x4", "arm_s1", "arm_s2", "mock"}
+        VT-d second stage; AMD host table; the CPU's own (VT-d first stage, AMDv2); RISC-V Sv39 to Sv57 and its second
+        stage; ARM LPAE stages 1 and 2; AMD's host table with a 2 KiB granule.
     va_bits, oa_bits : int, optional
         Widths of IOVAs and of addresses; by default the widest of the format.
     top_level : int, optional
-        Level of the first top table, 0 being the lowest. By default 3 for "amdv1" and 2 for "mock"; VT-d's follows from
-        `va_bits`.
+        Level of the first top table, 0 being the lowest. By default 3 for "amdv1" and 2 for "mock"; the others' follows
+        from `va_bits`.
     page_sizes : int or iterable of int, optional
         The sizes leaves may have, in bytes (an int is a bit mask of them); by default all that the format has.
+    granule : int, optional
+        ARM: 4096, 16384 or 65536 bytes; a table is as large.
     force_coherent, force_writeable, growing_top : bool
         Features: the coherence bit in every leaf; refuse read-only maps (VT-d); let the top grow on demand (AMD).
+    sign_extend : bool
+        x86-64 and RISC-V: IOVAs are canonical; the upper half ends at 2**64 - 1.
+    napot, pbmt : bool
+        RISC-V: 64 KiB leaves; memory types in the leaves.
+    hw_dirty, contiguous, force_write_back : bool
+        ARM: dirty tracking in stage 1; leaves of several entries with the contiguous hint; stage 2 memory types as
+        with FEAT_S2FWB.
 
     Raises
     ------
@@ -68,7 +79,7 @@ cdef class PageTable(InspectableTable):
         Raises
         ------
         OSError
-            EADDRINUSE, EINVAL, ENXIO (alignment), EOVERFLOW, ERANGE, ENOMEM.
+            EADDRINUSE (ARM: EEXIST), EINVAL, ENXIO (alignment; ARM: EINVAL), EOVERFLOW, ERANGE, ENOMEM.
         """
         cdef uint64_t at = pt_u64(iova, "iova"), to = pt_u64(address, "address"), size = pt_u64(length, "length")
         cdef int err = self.c_map(at, to, size, pt_prot(prot))
@@ -180,8 +191,9 @@ cdef class PageTable(InspectableTable):
         return addresses, prots
 
     @staticmethod
-    def over(memory, *, format, root, top_level, va_bits=None, oa_bits=None):
+    def over(memory, *, format, root, top_level, va_bits=None, oa_bits=None, granule=None, **features):
         """A read-only walker over a table in memory that is not ours: see `ForeignPageTable`."""
         from iommufd_fast._core.ptforeign import ForeignPageTable
 
-        return ForeignPageTable(memory, format=format, root=root, top_level=top_level, va_bits=va_bits, oa_bits=oa_bits)
+        return ForeignPageTable(memory, format=format, root=root, top_level=top_level, va_bits=va_bits, oa_bits=oa_bits,
+                                granule=granule, **features)

@@ -33,16 +33,27 @@ cdef extern from "pagetable/pagetable.h" nogil:
         IOF_PT_VTDSS
         IOF_PT_AMDV1
         IOF_PT_MOCK
+        IOF_PT_X86_64
+        IOF_PT_RISCV64
+        IOF_PT_RISCV64_X4
+        IOF_PT_ARM_S1
+        IOF_PT_ARM_S2
     enum: IOF_PROT_READ
     enum: IOF_PROT_WRITE
     enum: IOF_PT_GROWING_TOP
     enum: IOF_PT_FORCE_COHERENT
     enum: IOF_PT_FORCE_WRITEABLE
+    enum: IOF_PT_SIGN_EXTEND
+    enum: IOF_PT_NAPOT
+    enum: IOF_PT_PBMT
+    enum: IOF_PT_HW_DIRTY
+    enum: IOF_PT_CONTIGUOUS
+    enum: IOF_PT_FORCE_WRITE_BACK
     struct iof_pt:
         pass
     struct iof_pt_config:
         iof_pt_format format
-        uint8_t va_lg2, oa_lg2, top_level
+        uint8_t va_lg2, oa_lg2, top_level, granule_lg2
         uint32_t features
         uint64_t page_sizes
     struct iof_pt_gather:
@@ -51,6 +62,7 @@ cdef extern from "pagetable/pagetable.h" nogil:
         uint64_t iova, address
         uint8_t size_lg2, prot, level
         bint dirty
+        uint64_t item
     struct iof_pt_stats:
         uint64_t leaves[64]
         uint64_t tables, empty_tables, recycled_tables, table_bytes
@@ -81,7 +93,8 @@ cdef extern from "pagetable/pagetable.h" nogil:
 
 cdef uint64_t pt_u64(object value, str name) except? 1
 cdef unsigned int pt_prot(object prot) except? 1
-cdef int pt_config(iof_pt_config *cfg, object format, object va_bits, object oa_bits, object top_level) except -1
+cdef int pt_config(iof_pt_config *cfg, object format, object va_bits, object oa_bits, object top_level,
+                   object granule, object features) except -1
 cdef uint64_t pt_sizes(object sizes) except? 1
 cdef object pt_leaf(const iof_pt_leaf *leaf)
 cdef object pt_array(object values, str name, Py_ssize_t n)

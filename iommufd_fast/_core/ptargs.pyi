@@ -2,6 +2,7 @@
 from typing import NamedTuple
 
 FORMATS: dict[str, int]
+FEATURES: dict[str, int]
 
 class Leaf(NamedTuple):
     """First IOVA, its address, size in bytes, "r", "w" or "rw", level (0 is the lowest), dirty."""

@@ -13,7 +13,20 @@ cnp.import_array()
 Leaf = namedtuple("Leaf", "iova address size prot level dirty", module=__name__)
 Leaf.__doc__ = 'First IOVA, its address, size in bytes, "r", "w" or "rw", level (0 is the lowest), dirty.'
 
-FORMATS = {"vtdss": IOF_PT_VTDSS, "amdv1": IOF_PT_AMDV1, "mock": IOF_PT_MOCK}
+FORMATS = {"vtdss": IOF_PT_VTDSS, "amdv1": IOF_PT_AMDV1, "mock": IOF_PT_MOCK, "x86_64": IOF_PT_X86_64,
+           "riscv64": IOF_PT_RISCV64, "riscv64_x4": IOF_PT_RISCV64_X4, "arm_s1": IOF_PT_ARM_S1, "arm_s2": IOF_PT_ARM_S2}
+# Keyword arguments that are true or false.
+FEATURES = {
+    "growing_top": IOF_PT_GROWING_TOP,
+    "force_coherent": IOF_PT_FORCE_COHERENT,
+    "force_writeable": IOF_PT_FORCE_WRITEABLE,
+    "sign_extend": IOF_PT_SIGN_EXTEND,
+    "napot": IOF_PT_NAPOT,
+    "pbmt": IOF_PT_PBMT,
+    "hw_dirty": IOF_PT_HW_DIRTY,
+    "contiguous": IOF_PT_CONTIGUOUS,
+    "force_write_back": IOF_PT_FORCE_WRITE_BACK,
+}
 _DEFAULT_TOP = {"amdv1": 3, "mock": 2}
 _PROTS = ("", "r", "w", "rw")
 
@@ -48,7 +61,8 @@ cdef uint8_t small(object value, object default, str name, unsigned int most) ex
     return number
 
 
-cdef int pt_config(iof_pt_config *cfg, object format, object va_bits, object oa_bits, object top_level) except -1:
+cdef int pt_config(iof_pt_config *cfg, object format, object va_bits, object oa_bits, object top_level,
+                   object granule, object features) except -1:
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}, not one of {', '.join(map(repr, FORMATS))}")
     memset(cfg, 0, sizeof(cfg[0]))
@@ -56,6 +70,18 @@ cdef int pt_config(iof_pt_config *cfg, object format, object va_bits, object oa_
     cfg.va_lg2 = small(va_bits, 0, "va_bits", 64)
     cfg.oa_lg2 = small(oa_bits, 0, "oa_bits", 64)
     cfg.top_level = small(top_level, _DEFAULT_TOP.get(format, 0), "top_level", 7)
+    if granule is not None:
+        if (size := pt_u64(granule, "granule")).bit_count() != 1:
+            raise ValueError(f"granule is {granule}, which is not a power of two of bytes")
+        if size != 4096 and (size not in (16384, 65536) or format not in ("arm_s1", "arm_s2")):
+            raise ValueError(f"granule is {granule}; {format} has " +
+                             ("4096, 16384 and 65536" if format.startswith("arm") else "no choice of granules"))
+        cfg.granule_lg2 = 0 if format == "mock" else size.bit_length() - 1
+    for name, value in features.items():
+        if name not in FEATURES:
+            raise TypeError(f"there is no argument {name!r}; features are {', '.join(FEATURES)}")
+        if value:
+            cfg.features |= FEATURES[name]
     return 0
 
 

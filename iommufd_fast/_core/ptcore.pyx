@@ -9,6 +9,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from iommufd_fast._core._fail import fail
+from iommufd_fast._core.ptargs import FEATURES
 
 cdef extern from "stdlib.h" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
@@ -27,19 +28,17 @@ cdef class Table:
         iof_rsec_init(&self.state.readers, False)
 
     def __init__(self, format="vtdss", *, va_bits=None, oa_bits=None, top_level=None, page_sizes=None,
-                 bint force_coherent=False, bint force_writeable=False, bint growing_top=False):
+                 granule=None, **features):
         cdef iof_pt_config cfg
         cdef int err
         if iofp_peek(&self.state.pt) != NULL:
             raise TypeError("a page table is initialised once")
-        pt_config(&cfg, format, va_bits, oa_bits, top_level)
+        pt_config(&cfg, format, va_bits, oa_bits, top_level, granule, features)
         cfg.page_sizes = pt_sizes(page_sizes)
-        cfg.features = ((IOF_PT_FORCE_COHERENT if force_coherent else 0) | (IOF_PT_GROWING_TOP if growing_top else 0) |
-                        (IOF_PT_FORCE_WRITEABLE if force_writeable else 0))
         err = iof_pt_create(&cfg, &self.state.alloc, &self.state.pt)
         if err:
             fail(err, f"no {format} table has this shape: va_bits={va_bits}, oa_bits={oa_bits}, top_level={top_level}, "
-                      f"page_sizes={page_sizes}, features={cfg.features:#x}")
+                      f"page_sizes={page_sizes}, granule={granule}, features: {', '.join(features) or 'none'}")
         self.format = format
 
     def __dealloc__(self):
@@ -130,7 +129,8 @@ cdef class Table:
         iof_pt_config_get(pt, &cfg)
         self.leave(token)
         return {"aperture": (aperture.start, aperture.last), "root": root, "top_level": level, "oa_bits": cfg.oa_lg2,
-                "va_bits": cfg.va_lg2, "sizes": cfg.page_sizes}[what]
+                "va_bits": cfg.va_lg2, "sizes": cfg.page_sizes, "granule": 1 << cfg.granule_lg2,
+                "features": cfg.features}[what]
 
     @property
     def aperture(self):
@@ -162,6 +162,17 @@ cdef class Table:
         """tuple of int: the sizes a leaf may have, in bytes, ascending."""
         sizes = self.geometry("sizes")
         return tuple(1 << n for n in range(64) if sizes >> n & 1)
+
+    @property
+    def granule(self):
+        """int: bytes that one lowest entry translates."""
+        return self.geometry("granule")
+
+    @property
+    def features(self):
+        """tuple of str: the features that are on."""
+        bits = self.geometry("features")
+        return tuple(name for name, bit in FEATURES.items() if bits & bit)
 
     def __repr__(self):
         if self.closed:

@@ -28,6 +28,16 @@ class ForeignPageTable:
         top_level: int,
         va_bits: int | None = None,
         oa_bits: int | None = None,
+        granule: int | None = None,
+        force_coherent: bool = False,
+        force_writeable: bool = False,
+        growing_top: bool = False,
+        sign_extend: bool = False,
+        napot: bool = False,
+        pbmt: bool = False,
+        hw_dirty: bool = False,
+        contiguous: bool = False,
+        force_write_back: bool = False,
     ) -> None: ...
     def walk(self, iova: int) -> Leaf | None: ...
     def translate(self, iova: int) -> int | None: ...

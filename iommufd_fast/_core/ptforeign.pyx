@@ -54,9 +54,10 @@ cdef class ForeignPageTable:
         What table addresses mean. A callable takes an address and returns the 8-byte item there as an int, or None for
         no memory. Buffers (bytes-like or ndarray) are used in place, `base` is the address of their first byte; a
         mapping is {base: buffer}.
-    format : {"vtdss", "amdv1", "mock"}
+    format : str
+        As for `PageTable`; so are `granule` and `features`.
     root : int
-        Address of the top table, a multiple of 4096.
+        Address of the top table, a multiple of its size.
     top_level : int
         Its level; the lowest tables are at 0.
     va_bits, oa_bits : int, optional
@@ -74,16 +75,16 @@ cdef class ForeignPageTable:
     cdef object reader
     cdef tuple buffers
 
-    def __init__(self, memory, *, format, root, top_level, va_bits=None, oa_bits=None):
+    def __init__(self, memory, *, format, root, top_level, va_bits=None, oa_bits=None, granule=None, **features):
         if self.segments.at != NULL or self.reader is not None:
             raise TypeError("a ForeignPageTable is initialised once")
-        pt_config(&self.cfg, format, va_bits, oa_bits, top_level)
+        pt_config(&self.cfg, format, va_bits, oa_bits, top_level, granule, features)
         self.root, self.top_level = pt_u64(root, "root"), self.cfg.top_level
         cdef iof_pt_leaf leaf
         cdef int err = iof_pt_walk_foreign(&self.cfg, self.root, self.top_level, read_nothing, NULL, 0, &leaf)
         if err != -ENOENT:
             fail(err, f"no {format} table has this shape: root={root}, top_level={top_level}, va_bits={va_bits}, "
-                      f"oa_bits={oa_bits}; the root must be a multiple of 4096")
+                      f"oa_bits={oa_bits}; the root must be a multiple of its table's size")
         if callable(memory):
             self.reader = memory
         else:

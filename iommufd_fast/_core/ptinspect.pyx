@@ -12,9 +12,6 @@ from iommufd_fast._core._fail import fail
 Stats = namedtuple("Stats", "leaves tables empty_tables recycled_tables table_bytes", module=__name__)
 Stats.__doc__ = "Leaves by size in bytes (a dict); linked tables; those without an entry; unused ones; bytes of all."
 
-cdef enum:
-    TABLE_ITEMS = 512
-
 # Where the C visitors write: at most `room` records, but all are counted.
 cdef struct Ranges:
     uint64_t *starts
@@ -23,8 +20,8 @@ cdef struct Ranges:
 
 cdef struct Dump:
     uint64_t *heads  # address, level, number of items
-    uint64_t *items  # TABLE_ITEMS each
-    size_t n, room
+    uint64_t *items  # of all tables, one after the other
+    size_t n, room, items_n, items_room
 
 
 cdef void add_range(void *ctx, uint64_t start, uint64_t length) noexcept nogil:
@@ -37,12 +34,13 @@ cdef void add_range(void *ctx, uint64_t start, uint64_t length) noexcept nogil:
 
 cdef void add_table(void *ctx, uint64_t address, unsigned int level, const uint64_t *items, size_t n) noexcept nogil:
     cdef Dump *d = <Dump *>ctx
-    if d.n < d.room:
+    if d.n < d.room and d.items_n + n <= d.items_room:
         d.heads[d.n * 3] = address
         d.heads[d.n * 3 + 1] = level
         d.heads[d.n * 3 + 2] = n
-        memcpy(&d.items[d.n * TABLE_ITEMS], items, n * sizeof(uint64_t))
+        memcpy(&d.items[d.items_n], items, n * sizeof(uint64_t))
     d.n += 1
+    d.items_n += n
 
 
 cdef class InspectableTable(Table):
@@ -124,14 +122,17 @@ cdef class InspectableTable(Table):
         memset(&g, 0, sizeof(g))
         memset(&out, 0, sizeof(out))
         while True:
-            heads, items = np.empty((out.n, 3), np.uint64), np.empty((out.n, TABLE_ITEMS), np.uint64)
-            out = Dump(pt_data(heads), pt_data(items), 0, out.n)
+            heads, items = np.empty((out.n, 3), np.uint64), np.empty(out.items_n, np.uint64)
+            out = Dump(pt_data(heads), pt_data(items), 0, out.n, 0, out.items_n)
             pt = self.lock()
             with nogil:
                 iof_pt_visit(pt, add_table, &out)
             self.unlock(&g)
-            if out.n <= out.room:
-                return [(a, l, row[:n]) for (a, l, n), row in zip(heads[:out.n].tolist(), items)]
+            if out.n <= out.room and out.items_n <= out.items_room:
+                break
+        heads = heads[:out.n]
+        ends = np.cumsum(heads[:, 2]).tolist()
+        return [(a, l, items[end - n:end]) for (a, l, n), end in zip(heads.tolist(), ends)]
 
     def trim(self):
         """Free empty tables, and the memory of unused ones."""

@@ -40,21 +40,33 @@ static const struct iof_pt_config CONFIGS[] = {
 	{ .format = IOF_PT_VTDSS, .va_lg2 = 57 },
 	{ .format = IOF_PT_AMDV1, .top_level = 5 },
 	{ .format = IOF_PT_MOCK, .top_level = 4 },
+	{ .format = IOF_PT_X86_64 },
+	{ .format = IOF_PT_RISCV64, .features = IOF_PT_NAPOT },
+	{ .format = IOF_PT_RISCV64_X4, .va_lg2 = 50 },
+	{ .format = IOF_PT_ARM_S1 },
+	{ .format = IOF_PT_ARM_S1, .granule_lg2 = 14 },
+	{ .format = IOF_PT_ARM_S1, .granule_lg2 = 16, .features = IOF_PT_CONTIGUOUS },
+	{ .format = IOF_PT_ARM_S2, .va_lg2 = 40, .top_level = 2 },
+	{ .format = IOF_PT_ARM_S2, .granule_lg2 = 14, .va_lg2 = 40, .top_level = 1 },
 };
+#define N_CONFIGS (sizeof(CONFIGS) / sizeof(CONFIGS[0]))
 
 TEST(agrees_with_our_own_walk)
 {
-	for (unsigned c = 0; c < 3; c++) {
+	for (unsigned c = 0; c < N_CONFIGS; c++) {
 		struct iof_alloc a;
 		struct iof_pt *pt;
 		struct iof_pt_gather g = { 0 };
 		struct iof_pt_leaf ours, theirs;
-		uint64_t seed = c + 1, root;
+		struct iof_pt_config cfg;
+		uint64_t seed = c + 1, root, at;
 		unsigned level;
 
 		iof_alloc_init_heap(&a);
 		CHECK_EQ(iof_pt_create(&CONFIGS[c], &a, &pt), 0);
-		CHECK_EQ(iof_pt_map(pt, 0x1fe000, 0x1fe000, 0x40402000, RW, &g), 0);
+		iof_pt_config(pt, &cfg);
+		at = UINT64_C(0x200000) - (UINT64_C(1) << (cfg.granule_lg2 < 12 ? 12 : cfg.granule_lg2));
+		CHECK_EQ(iof_pt_map(pt, at, at, 0x40000000 + 2 * (0x200000 - at), RW, &g), 0);
 		root = iof_pt_root(pt, &level);
 		for (unsigned i = 0; i < 2000; i++) {
 			uint64_t iova = check_random(&seed) % 0x60000000;
@@ -129,6 +141,7 @@ static bool known(int err)
 /* Random items, many of them pointing into the memory: whatever they say, a walk ends within the number of levels. */
 TEST(garbage_never_loops)
 {
+	const unsigned tops[N_CONFIGS] = { 0, 0, 0, 4, 4, 3, 3, 3, 2, 2, 1 };
 	uint64_t seed = 20, found = 0;
 
 	for (unsigned round = 0; round < 300; round++) {
@@ -140,7 +153,7 @@ TEST(garbage_never_loops)
 							  (FIRST + (r >> 8) % TABLES * 4096) | (r >> 20 & 0xfff);
 			}
 		for (unsigned i = 0; i < 300; i++) {
-			unsigned c = i % 3, level = 2 + i % 3;
+			unsigned c = i % N_CONFIGS, level = c < 3 ? 2 + i % 3 : tops[c];
 			int err = foreign(c, FIRST, level, check_random(&seed) & iof_low_mask(20 + i % 45));
 
 			CHECK(known(err));

@@ -22,7 +22,9 @@ struct model {
 	struct iof_pt_gather g;
 	uint64_t seed;
 	uint64_t base;
+	bool blocks; /* ARM's rules */
 	struct page pages[PAGES];
+	bool tables[PAGES / 512]; /* of ARM: which lowest tables are there, empty or not */
 };
 
 static struct model m;
@@ -33,6 +35,7 @@ static void model_open(struct iof_pt_config cfg, uint64_t base)
 	iof_alloc_init_heap(&m.alloc);
 	m.seed = 0x9e3779b97f4a7c15;
 	m.base = base;
+	m.blocks = cfg.format == IOF_PT_ARM_S1 || cfg.format == IOF_PT_ARM_S2;
 	CHECK_EQ(iof_pt_create(&cfg, &m.alloc, &m.pt), 0);
 }
 
@@ -60,16 +63,88 @@ static uint32_t rule_leaf(uint64_t iova, uint64_t address, uint64_t pages)
 	return best / 4096;
 }
 
+static void set_leaf(uint32_t at, uint32_t n, uint64_t address)
+{
+	for (uint32_t k = 0; k < n; k++)
+		m.pages[at + k] = (struct page){ address + k * UINT64_C(4096), at, n };
+}
+
+/* ARM's: a block takes the place of a table and all that is in it; only a leaf in its way is refused. */
+static int blocks_put(uint32_t at, uint32_t n, uint64_t address)
+{
+	if (n < 512) {
+		if (m.pages[at].leaf_pages >= 512)
+			return -EEXIST;
+		m.tables[at / 512] = true;
+		for (uint32_t k = 0; k < n; k++)
+			if (m.pages[at + k].address)
+				return -EEXIST;
+	} else {
+		if (m.pages[at].leaf_pages >= 512)
+			return -EEXIST;
+		m.tables[at / 512] = false;
+	}
+	set_leaf(at, n, address);
+	return 0;
+}
+
+/* ARM's: by blocks as if mapped to itself; a table goes with all that is in it. */
+static uint64_t blocks_unmap(uint32_t first, uint32_t pages)
+{
+	uint32_t i = first, n;
+
+	for (; i < first + pages; i += n) {
+		uint64_t iova = m.base + i * UINT64_C(4096);
+
+		n = rule_leaf(iova, iova, first + pages - i);
+		if (m.pages[i].leaf_pages > n || (!m.pages[i].address && !(n == 512 && m.tables[i / 512])))
+			break;
+		if (n < 512 && m.pages[i].leaf_pages < n)
+			n = m.pages[i].leaf_pages;
+		memset(&m.pages[i], 0, n * sizeof(struct page));
+		if (n == 512)
+			m.tables[i / 512] = false;
+	}
+	return (i - first) * UINT64_C(4096);
+}
+
+static int blocks_map(uint32_t first, uint32_t pages, uint64_t address)
+{
+	for (uint32_t i = 0, n; i < pages; i += n) {
+		int err;
+
+		n = rule_leaf(m.base + (first + i) * UINT64_C(4096), address + i * UINT64_C(4096), pages - i);
+		err = blocks_put(first + i, n, address + i * UINT64_C(4096));
+		if (err) {
+			blocks_unmap(first, i);
+			return err;
+		}
+	}
+	return 0;
+}
+
+static void blocks_trim(void)
+{
+	for (uint32_t t = 0; t < PAGES / 512; t++) {
+		bool used = false;
+
+		for (uint32_t i = t * 512; i < t * 512 + 512; i++)
+			used = used || (m.pages[i].address && m.pages[i].leaf_pages < 512);
+		m.tables[t] = m.tables[t] && used;
+	}
+}
+
 static int model_map(uint32_t first, uint32_t pages, uint64_t address)
 {
+	if (m.blocks)
+		return blocks_map(first, pages, address);
 	for (uint32_t i = first; i < first + pages; i++)
 		if (m.pages[i].address)
 			return -EADDRINUSE;
 	for (uint32_t i = 0; i < pages;) {
 		uint32_t n = rule_leaf(m.base + (first + i) * UINT64_C(4096), address + i * UINT64_C(4096), pages - i);
 
-		for (uint32_t k = 0; k < n; k++)
-			m.pages[first + i + k] = (struct page){ address + (i + k) * UINT64_C(4096), first + i, n };
+		set_leaf(first + i, n, address + i * UINT64_C(4096));
 		i += n;
 	}
 	return 0;
@@ -79,6 +154,8 @@ static uint64_t model_unmap(uint32_t first, uint32_t pages)
 {
 	uint32_t i = first;
 
+	if (m.blocks)
+		return blocks_unmap(first, pages);
 	while (i < first + pages && i < PAGES) {
 		uint32_t n = m.pages[i].leaf_pages;
 
@@ -149,6 +226,7 @@ static void random_step(void)
 	if (!(r >> 50 & 127)) {
 		iof_pt_trim(m.pt, &m.g);
 		iof_pt_release(m.pt, &m.g);
+		blocks_trim();
 	}
 }
 
@@ -183,6 +261,36 @@ TEST(random_amdv1)
 TEST(random_mock)
 {
 	random_model(MOCK, UINT64_C(0x3ffe000000), 3000);
+}
+
+static const struct iof_pt_config X86 = { .format = IOF_PT_X86_64, .va_lg2 = 48, .features = IOF_PT_SIGN_EXTEND };
+static const struct iof_pt_config SV48 = { .format = IOF_PT_RISCV64, .va_lg2 = 48, .features = IOF_PT_NAPOT };
+static const struct iof_pt_config SV39X4 = { .format = IOF_PT_RISCV64_X4, .va_lg2 = 41 };
+static const struct iof_pt_config ARM_S1 = { .format = IOF_PT_ARM_S1 };
+static const struct iof_pt_config ARM_S2 = { .format = IOF_PT_ARM_S2, .va_lg2 = 40, .oa_lg2 = 48, .top_level = 2 };
+
+TEST(random_x86_64)
+{
+	random_model(X86, BASE, 1500);
+	random_model(X86, UINT64_C(0xffffff7ffe000000), 1500); /* in the upper half, over a border of tables */
+	random_model(X86, -(uint64_t)PAGES * 4096, 500); /* up to the end of all */
+}
+
+TEST(random_riscv64)
+{
+	random_model(SV48, BASE, 1500);
+	random_model(SV39X4, BASE, 1500); /* from one table of the root into the next */
+}
+
+TEST(random_arm)
+{
+	struct iof_pt_config s2 = ARM_S2;
+
+	random_model(ARM_S1, BASE, 3000);
+	random_model(ARM_S2, BASE, 1500);
+	s2.features = IOF_PT_CONTIGUOUS;
+	s2.page_sizes = 4096 | 65536 | 2 << 20;
+	random_model(s2, BASE, 3000);
 }
 
 /* What a table translates, as one number: the leaves, not the tables, since a failed map may leave those. */
@@ -233,6 +341,9 @@ TEST(failure_sweep_of_map)
 	failure_sweep(VTDSS, 0);
 	failure_sweep(GROWING, 0);
 	failure_sweep(MOCK, 0);
+	failure_sweep(X86, UINT64_C(0xffff800000000000));
+	failure_sweep(SV39X4, 0);
+	failure_sweep(ARM_S2, 0);
 }
 
 TEST(failure_sweep_of_create)
@@ -250,6 +361,12 @@ TEST(failure_sweep_of_create)
 		CHECK(!err || !a.live_blocks);
 	} while (err);
 	CHECK(n > 3);
+	iof_alloc_fail_nth(&a, 0);
+	iof_pt_destroy(pt);
+	CHECK_EQ(a.live_blocks, 0);
+	for (n = 1; (iof_alloc_fail_nth(&a, n), err = iof_pt_create(&SV39X4, &a, &pt)); n++) /* its root is no pool's */
+		CHECK(err == -ENOMEM && !a.live_blocks);
+	CHECK(n > 2);
 	iof_alloc_fail_nth(&a, 0);
 	iof_pt_destroy(pt);
 	CHECK_EQ(a.live_blocks, 0);

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+/* ARM LPAE stage 1 with a granule of 4 KiB. */
+#define FMT_OPS iofi_pt_arm_s1_4k
+#define FMT_LIMITS arm_s1_4k_limits
+#define FMT_GRANULE_LG2 12
+#define ARM_STAGE 1
+
+#include "pagetable/fmt_arm.h"
