@@ -86,7 +86,7 @@ def huge_pages(wanted: int) -> Iterator[str]:
         return
     try:
         free = read_number(NR_HUGE / "free_hugepages")
-        yield "" if free >= wanted else f"only {free} of {wanted} huge pages of 2 MiB could be reserved: memory is short"
+        yield "" if free >= wanted else f"only {free} of {wanted} huge pages of 2 MiB were to be had: memory is short"
     finally:
         pool.write_text(str(before))
 
