@@ -29,6 +29,7 @@ help:
 	@echo 'make benchmark-c   benchmarks/c, plain C'
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
 	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=1: in a user namespace)'
+	@echo 'make fuzz SECONDS=N      ioctls under coverage guidance (CALLS=N instead: so many calls)'
 	@echo 'make nightly       what is too slow for make test'
 	@echo 'make lint          ruff and mypy'
 	@echo 'make sdist-check   source distribution, installed into an empty environment and used'
@@ -92,8 +93,27 @@ conformance:
 	@$(MAKE) -s -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/conformance/core V=1 preload
 	@$(PYTHON) tests/conformance "$(LINUX)" --library build/conformance/core/libiommufd_fast_preload.so $(if $(USERNS),--userns)
 
+# With clang and its libFuzzer when they are here; else with gcc and the driver inside the program.
+FUZZ := $(CURDIR)/build/fuzz
+FUZZ_CLANG := printf 'int LLVMFuzzerTestOneInput(const char *p, long n); int LLVMFuzzerTestOneInput(const char *p, long n) { return !p && n; }\n' | \
+	clang -x c -fsanitize=fuzzer,address,undefined -o /dev/null - 2> /dev/null
+fuzz: SECONDS ?= 60
+fuzz:
+	@if [[ -z "$(CALLS)" ]] && command -v clang > /dev/null && $(FUZZ_CLANG); then \
+		$(MAKE) -C csrc -j$(shell nproc) CC=clang OUT=$(FUZZ)-clang SANITIZE=address,undefined DEBUG=1 FROM=$(CURDIR)/tests/c \
+			CFLAGS='-O1 -g -fsanitize=fuzzer-no-link -DIOF_LIBFUZZER' LDFLAGS=-fsanitize=fuzzer $(FUZZ)-clang/bin/fuzz_ioctl && \
+		ASAN_OPTIONS=allow_user_segv_handler=1 $(FUZZ)-clang/bin/fuzz_ioctl -handle_segv=0 -handle_bus=0 \
+			-max_total_time=$(SECONDS) -print_final_stats=1 $(ARGS); \
+	else \
+		$(MAKE) -C csrc -j$(shell nproc) OUT=$(FUZZ) SANITIZE=address,undefined DEBUG=1 FROM=$(CURDIR)/tests/c \
+			CFLAGS='-O1 -g -fsanitize-coverage=trace-pc' $(FUZZ)/bin/fuzz_ioctl && \
+		cd $(FUZZ) && ASAN_OPTIONS=allow_user_segv_handler=1 \
+			bin/fuzz_ioctl $(if $(CALLS),-calls=$(CALLS),-seconds=$(SECONDS)) $(ARGS); \
+	fi
+
 nightly: test-build
 	@IOF_NIGHTLY=1 $(PYTEST) --timeout=3600 $(ARGS)
+	@$(MAKE) fuzz CALLS=100000000
 
 lint: $(DEPS)
 	@$(VENV)/bin/ruff check .
