@@ -2,8 +2,9 @@
 """Builds everything: the C core (through csrc/Makefile) and the Cython modules that link it.
 
 One shared library, ``libiommufd_fast.so``, sits in the package; the extension modules in ``iommufd_fast/_core`` find
-it through ``$ORIGIN/..``. Everything compiled is kept in ``build/<configuration>`` and only rebuilt when something it
-was made from has changed, so a second build starts at once; finished files are then copied to where they belong.
+it through ``$ORIGIN/..``. Beside it lies ``libiommufd_fast_preload.so`` for ``iommufd-fast run``: it has a core of its
+own, and Python never loads it. Everything compiled is kept in ``build/<configuration>`` and only rebuilt when something
+it was made from has changed, so a second build starts at once; finished files are then copied to where they belong.
 
 Environment:
     IOF_TEST_BUILD=1   the test configuration: Cython's bounds and overflow checks, assertions, -DIOF_DEBUG
@@ -32,6 +33,7 @@ ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
 PACKAGE = "iommufd_fast"
 LIBRARY = "libiommufd_fast.so"
+PRELOAD = "libiommufd_fast_preload.so"
 
 TEST = bool(os.environ.get("IOF_TEST_BUILD"))
 SANITIZE = os.environ.get("IOF_SANITIZE", "")
@@ -157,13 +159,13 @@ class BuildExt(build_ext):
         settings |= {"WERROR": "1"} if STRICT else {}
         variables = [f"{name}={value}" for name, value in settings.items()]
         env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CFLAGS")}
-        command = [make, "--no-print-directory", "-C", CSRC, f"-j{JOBS}", "shared", *variables]
+        command = [make, "--no-print-directory", "-C", CSRC, f"-j{JOBS}", "shared", "preload", *variables]
         if subprocess.run(command, env=env, stdout=sys.stderr).returncode:
             sys.exit("the C core did not compile; the compiler's messages are above")
 
     def placed(self, package: Path) -> list[tuple[Path, Path]]:
-        """What goes beside the modules: the library and the headers of all floors, csrc/include at the top."""
-        pairs = [(BUILD / "core" / LIBRARY, package / LIBRARY)]
+        """What goes beside the modules: the libraries and the headers of all floors, csrc/include at the top."""
+        pairs = [(BUILD / "core" / name, package / name) for name in (LIBRARY, PRELOAD)]
         for header in sorted(CSRC.rglob("*.h")):
             relative = header.relative_to(CSRC)
             if relative.parts[0] == "include":

@@ -3,6 +3,9 @@
 
 import importlib.metadata
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,4 +35,10 @@ with iof.open() as ctx:
     else:
         raise AssertionError("DMA reached memory that is not mapped")
 
-print(f"iommufd_fast {iof.__version__}: installed from the source distribution, maps, writes, unmaps")
+# The preload library: a process that knows nothing of the package has /dev/iommu.
+preload = Path(iof.get_library_dir()) / "libiommufd_fast_preload.so"
+env = os.environ | {"LD_PRELOAD": str(preload), "IOMMUFD_FAST_MACHINE": "mock"}
+code = "import os, fcntl; fcntl.ioctl(os.open('/dev/iommu', os.O_RDWR), 0x3B81, bytearray([12] + 11 * [0]))"
+subprocess.run([sys.executable, "-I", "-c", code], env=env, check=True)
+
+print(f"iommufd_fast {iof.__version__}: installed from the source distribution, maps, writes, unmaps, preloads")

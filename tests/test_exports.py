@@ -17,6 +17,7 @@ import iommufd_fast
 
 PACKAGE = Path(iommufd_fast.__file__).resolve().parent
 LIBRARY = PACKAGE / "libiommufd_fast.so"
+PRELOAD = PACKAGE / "libiommufd_fast_preload.so"
 MODULES = sorted((PACKAGE / "_core").glob("*.so"))
 
 
@@ -40,6 +41,24 @@ def test_static_library_stays_in_its_namespace():
     names = symbols(release_core() / "libiommufd_fast.a", "--extern-only")
     assert names
     assert not [name for name in names if not name.startswith(("iof_", "iofi_"))]
+
+
+def interposed() -> set[str]:
+    text = re.sub(r"/\*.*?\*/", "", (CSRC / "preload" / "exports.map").read_text(), flags=re.S)
+    return set(re.search(r"global:(.*?)local:", text, re.S)[1].replace(";", " ").split())
+
+
+def test_the_preloaded_library_exports_what_it_interposes_and_nothing_else():
+    names = symbols(PRELOAD, "-D")
+    assert {"open", "ioctl", "close", "fork"} <= interposed()
+    assert names == interposed()
+
+
+def test_the_preloaded_library_needs_nothing_but_libc():
+    """It is loaded into strangers: the engine is inside."""
+    needed = re.findall(r"NEEDED.*\[(.*)\]", dynamic(PRELOAD))
+    assert set(needed) <= {"libc.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2"}, needed
+    assert not re.search(r"R(UN)?PATH", dynamic(PRELOAD))
 
 
 PUBLIC_HEADERS = [*sorted((CSRC / "include").glob("*.h")), CSRC / "ioas" / "driver.h"]
