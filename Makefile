@@ -28,7 +28,7 @@ help:
 	@echo 'make benchmark     benchmarks/ in pytest-benchmark'
 	@echo 'make benchmark-c   benchmarks/c, plain C'
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
-	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=1: in a user namespace)'
+	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=0 or 1: in a user namespace)'
 	@echo 'make fuzz SECONDS=N      ioctls under coverage guidance (CALLS=N instead: so many calls)'
 	@echo 'make nightly       what is too slow for make test'
 	@echo 'make lint          ruff and mypy'
@@ -91,7 +91,7 @@ golden: build
 conformance:
 	@test -d "$(LINUX)" || { echo 'say where a Linux tree is: make conformance LINUX=DIR'; exit 1; }
 	@$(MAKE) -s -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/conformance/core V=1 preload
-	@$(PYTHON) tests/conformance "$(LINUX)" --library build/conformance/core/libiommufd_fast_preload.so $(if $(USERNS),--userns)
+	@$(PYTHON) tests/conformance "$(LINUX)" --library build/conformance/core/libiommufd_fast_preload.so $(if $(USERNS),--userns=$(USERNS))
 
 # With clang and its libFuzzer when they are here; else with gcc and the driver inside the program.
 FUZZ := $(CURDIR)/build/fuzz

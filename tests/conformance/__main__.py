@@ -96,6 +96,21 @@ def capabilities() -> int:
     return int(re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.M)[1], 16)
 
 
+def has_namespaces() -> bool:
+    try:
+        return subprocess.run(["unshare", "--map-root-user", "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def chooses_namespace() -> bool:
+    """Whether to run in a user namespace when nobody said: only for a capability that this process lacks."""
+    if capabilities() >> CAP_SYS_RESOURCE & 1 or not has_namespaces():
+        return False
+    print("no CAP_SYS_RESOURCE here: the tests run in a user namespace, which has it (USERNS=0: without)")
+    return True
+
+
 def complaints(user_namespace: bool) -> Iterator[str]:
     """What this process lacks that some tests need."""
     if os.geteuid() != 0 and not user_namespace:
@@ -103,7 +118,7 @@ def complaints(user_namespace: bool) -> Iterator[str]:
     elif not user_namespace and not capabilities() >> CAP_SYS_RESOURCE & 1:
         yield (
             "no CAP_SYS_RESOURCE: setting RLIMIT_MODE is refused, as Linux would, and global_options and two of "
-            "change_process fail for that (USERNS=1 runs everything in a user namespace, which has it)"
+            "change_process fail for that (in a user namespace, USERNS=1, they do not)"
         )
 
 
@@ -173,22 +188,30 @@ def main() -> int:
     parser.add_argument("linux", type=Path)
     parser.add_argument("--library", type=Path, required=True, help="libiommufd_fast_preload.so")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "conformance")
-    parser.add_argument("--userns", action="store_true", help="run in a user namespace of its own (unshare)")
+    parser.add_argument(
+        "--userns",
+        type=int,
+        choices=(0, 1),
+        help="run in a user namespace of its own; default: when CAP_SYS_RESOURCE is lacking and one can be had",
+    )
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         build(args.linux.resolve(), args.out)
         if args.userns and not shutil.which("unshare"):
             raise Missing("unshare (Debian, Ubuntu: apt install util-linux)")
+        if args.userns and not has_namespaces():
+            raise Missing("user namespaces: unshare --map-root-user is refused here (USERNS=0: without)")
     except Missing as e:
         print(f"missing: {e}")
         return 2
-    for complaint in complaints(args.userns):
+    user_namespace = chooses_namespace() if args.userns is None else bool(args.userns)
+    for complaint in complaints(user_namespace):
         print(f"missing: {complaint}")
     with huge_pages(HUGE_PAGES) as complaint:
         if complaint:
             print(f"missing: {complaint}; the tests with huge pages will fail")
-        found = {kind: run_build(kind, args.out, args.library.resolve(), args.userns) for kind in reversed(BUILDS)}
+        found = {kind: run_build(kind, args.out, args.library.resolve(), user_namespace) for kind in reversed(BUILDS)}
     plain = found["plain"]
     for test in sorted(plain.keys() | found["fortified"].keys()):
         now, then = plain.get(test, ("absent",))[0], found["fortified"].get(test, ("absent",))[0]
