@@ -120,6 +120,10 @@ def test_arguments(table):
         over(table, {0: np.zeros((4, 512), np.uint64)[:, ::2]})
     with pytest.raises((TypeError, ValueError)):
         over(table, 5)
+    with pytest.raises(TypeError, match="through must be a page table, not int"):
+        over(table, {}, through=5)
+    with pytest.raises(ValueError, match="there are no three"):
+        over(table, {}, through=over(table, {}, through=table))
     foreign = over(table, {})
     with pytest.raises(TypeError, match="once"):
         foreign.__init__({}, format="vtdss", root=0, top_level=2)
@@ -158,3 +162,122 @@ def test_garbage_gives_an_answer_or_an_error(format):
             seen.add(error.errno)
         assert reads <= 4
     assert seen == {True, False, errno.EINVAL}
+
+
+def test_defaults():
+    memory = np.zeros(8 * 512, np.uint64)
+    memory[0], memory[512], memory[1024], memory[1536] = 0x1067, 0x2067, 0x3067, 0x5067
+    foreign = PageTable.over(memory, format="x86_64", root=0, va_bits=48)  # a buffer alone begins at 0
+    assert (foreign.top_level, foreign.format, foreign.root) == (3, "x86_64", 0)
+    assert foreign.translate(0x123) == 0x5123
+    assert PageTable.over({}, format="arm_s2", root=0, va_bits=40, oa_bits=40).top_level == 2
+    with raises(errno.EINVAL):
+        PageTable.over({}, format="arm_s2", root=4096, va_bits=40, oa_bits=40)  # a root of two tables
+    with raises(errno.EINVAL):
+        PageTable.over({}, format="riscv64", root=0, va_bits=40)
+
+
+def test_faults_say_where():
+    memory = {0x1000: np.zeros(512, np.uint64), 0x2000: np.zeros(512, np.uint64)}
+    foreign = PageTable.over(memory, format="vtdss", root=0x1000, va_bits=39)
+    memory[0x1000][5] = 0x2003
+    memory[0x1000][6] = 0x7003
+    memory[0x1000][7] = 0x1003
+    memory[0x2000][8] = 0x100083
+    at = 5 << 30
+    hole = foreign.lookup(at)
+    assert hole == ("hole", at, at, 1, 0x2000, 0x2000, 0, 1, None)
+    assert str(hole) == "level 1, table 0x2000, entry 0: nothing is mapped"
+    assert foreign.lookup(1 << 39).reason == "outside" and "outside the table" in str(foreign.lookup(1 << 39))
+    missing = foreign.lookup((6 << 30) + (3 << 21))
+    assert missing[:7] == ("memory", missing.iova, missing.iova, 1, 0x7000, 0x7018, 0)
+    with pytest.raises(OSError, match="0x7018 is not in the memory") as caught:
+        foreign.walk(missing.iova)
+    assert caught.value.fault == missing
+    reserved = foreign.lookup(at + (8 << 21))
+    assert (reserved.reason, reserved.level, reserved.item) == ("reserved", 1, 0x100083)
+    assert [r.reason for r in foreign.scan()] == ["reserved", "memory", "loop"]
+    assert [(r.iova, r.last + 1 - r.iova) for r in foreign.scan()] == [
+        (at + (8 << 21), 1 << 21),
+        (6 << 30, 1 << 30),
+        (7 << 30, 1 << 30),
+    ]
+    assert all(str(r) for r in foreign.scan())
+    assert list(foreign.leaves()) == []
+    assert foreign.path(at + (8 << 21)) == [(2, 0x1028, 0x2003), (1, 0x2040, 0x100083)]
+    assert foreign.path(missing.iova) == [(2, 0x1030, 0x7003), (1, 0x7018, None)]
+
+
+def test_scan_lists_what_the_table_lists(table):
+    table.map(80 * MIB, 0x40000000, 32 * MIB)
+    for kind, memory in memories(table):
+        assert list(over(table, memory).scan()) == list(table.leaves()), kind
+        assert list(over(table, memory).leaves(3 * MIB, 64 * MIB)) == list(table.leaves(3 * MIB, 64 * MIB)), kind
+
+
+SHIFT = 1 << 47
+
+
+def stages(first, second):
+    """A first stage whose tables lie SHIFT further than it says, as the second stage says."""
+    for address, _, items in first.tables():
+        for page in range(address & ~4095, address + 8 * len(items), 4096):
+            if second.translate(page) is None:
+                second.map(page, page + SHIFT, 4096)
+    return {address + SHIFT: items for address, _, items in first.tables()}
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "foreign"])
+@pytest.mark.parametrize("second", ["vtdss", "amdv1", "riscv64_x4", "arm_s2"])
+@pytest.mark.parametrize("first", ["x86_64", "riscv64", "arm_s1"])
+def test_two_stages(first, second, own):
+    random = Random(3)
+    one, two = PageTable(first, va_bits=48), PageTable(second, **{"riscv64_x4": {"va_bits": 50}}.get(second, {}))
+    for page in range(400):
+        if page % 5:
+            one.map(page * 4096, MIB + random.randrange(400) * 4096, 4096, "rw" if page % 3 else "r")
+        if page % 7:
+            two.map(MIB + page * 4096, 64 * MIB + page * 8192, 4096, "rw" if page % 4 else "r")
+    memory = stages(one, two)
+    through = two if own else over(two, {address: items for address, _, items in two.tables()})
+    both = over(one, memory, through=through)
+    iovas = [random.randrange(420 * 4096) for _ in range(1000)]
+    expected = [None if (guest := one.translate(iova)) is None else two.translate(guest) for iova in iovas]
+    assert [both.translate(iova) for iova in iovas] == expected
+    addresses, prots = both.translate_many(iovas)
+    assert [None if a == 2**64 - 1 else a for a in addresses.tolist()] == expected
+    assert [a is not None for a in expected] == [p != 0 for p in prots.tolist()]
+    for iova, a in zip(iovas, expected, strict=True):
+        found = both.lookup(iova)
+        if a is not None:
+            limits = {one.walk(iova).prot, two.walk(one.translate(iova)).prot}
+            assert (found.address + iova - found.iova, found.prot) == (a, "r" if "r" in limits else "rw")
+        elif one.translate(iova) is None:
+            assert (found.reason, found.stage, found.iova) == ("hole", 1, iova)
+        else:
+            assert (found.reason, found.stage, found.iova) == ("hole", 2, one.translate(iova))
+    assert two.unmap(one.root, 4096) == 4096
+    if own:
+        fault = both.lookup(4096)
+        assert (fault.stage, fault.fetch_level, fault.reason, fault.iova >> 12) == (2, 3, "hole", one.root >> 12)
+        assert "while stage 1 fetched level 3" in str(fault)
+    with pytest.raises(ValueError, match="two"):
+        next(both.scan())
+    with pytest.raises(ValueError, match="two"):
+        both.path(0)
+    assert "through <" in repr(both)
+
+
+def test_two_stages_with_a_callable():
+    one, two = PageTable("x86_64"), PageTable("vtdss", va_bits=48)
+    one.map(0, MIB, 8192)
+    two.map(MIB, 0x5000, 8192)
+    items = {base + 8 * i: int(v) for base, row in stages(one, two).items() for i, v in enumerate(row)}
+    assert over(one, items.get, through=two).translate_many([5, 4101, 9000])[0].tolist() == [0x5005, 0x6005, 2**64 - 1]
+
+    def broken(address):
+        raise LookupError("no")
+
+    for call in ("translate", "lookup", "translate_many"):
+        with pytest.raises(LookupError, match="no"):
+            getattr(over(one, broken, through=two), call)([5] if call == "translate_many" else 5)

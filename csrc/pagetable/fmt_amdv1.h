@@ -25,6 +25,7 @@
 #define FMT_CONTIG 1
 #define FMT_GROWS 1
 #define FMT_DIRTY ITEM_D
+#define FMT_TABLE_PROT(item) fmt_leaf_prot(item)
 
 /* Every power of two that the level's items can make, up to 2^51; no 512 GiB: hardware gets that one wrong. */
 static uint64_t amdv1_leaf_sizes(const struct iof_pt_config *c, unsigned level)

@@ -17,6 +17,7 @@
 #define FMT_TRACKS_DIRTY (ARM_STAGE == 1)
 #define FMT_DIRTY_IS_SET 0
 #define FMT_DIRTY ITEM_RDONLY
+#define FMT_TABLE_PROT(item) (3 & ~(ARM_STAGE == 1 ? (item) >> 61 & IOF_PROT_WRITE : 0)) /* APTable[1] */
 
 #define ITEM_VALID (UINT64_C(1) << 0)
 #define ITEM_TYPE UINT64_C(3)

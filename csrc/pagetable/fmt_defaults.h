@@ -42,6 +42,11 @@ static inline bool fmt_is_single(uint64_t item)
 }
 #endif
 
+/* What a table's item grants to all that is below it. */
+#ifndef FMT_TABLE_PROT
+#define FMT_TABLE_PROT(item) (IOF_PROT_READ | IOF_PROT_WRITE)
+#endif
+
 /* The errnos in which families differ. */
 #define FMT_OVERLAP (FMT_BLOCKS ? EEXIST : EADDRINUSE)
 #define FMT_MISALIGNED (FMT_BLOCKS ? EINVAL : ENXIO)

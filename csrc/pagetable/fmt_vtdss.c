@@ -19,6 +19,7 @@
 #define FMT_GRANULE_LG2 12
 #define FMT_PRESENT_FOLD 1
 #define FMT_DIRTY ITEM_D
+#define FMT_TABLE_PROT(item) fmt_leaf_prot(item)
 #define VTDSS_LEAF_LEVELS 3u
 
 /*

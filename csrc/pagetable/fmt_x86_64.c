@@ -22,6 +22,7 @@
 #define FMT_GRANULE_LG2 12
 #define FMT_SIGNED 1
 #define FMT_DIRTY ITEM_D
+#define FMT_TABLE_PROT(item) fmt_leaf_prot(item)
 #define FMT_TRACKS_DIRTY 0
 #define X86_64_LEAF_LEVELS 3u
 

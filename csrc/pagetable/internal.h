@@ -24,6 +24,7 @@
  *   FMT_CONTIG_COUNTS     those items hold successive addresses, else they are alike
  *   FMT_PRESENT_FOLD      an item is present with bit 0 or bit 1, else with bit 0
  *   FMT_OWN_TABLE(item)   what is quicker than fmt_table_address() for items that we wrote
+ *   FMT_TABLE_PROT(item)  what a table's item grants to all below it; read and write
  *   FMT_GROWS             the top may grow
  *   FMT_CONCAT            the root may be several tables side by side
  *   FMT_SIGNED            IOVAs may be sign-extended
@@ -37,6 +38,7 @@
 #define IOF_PAGETABLE_INTERNAL_H
 
 #include "pagetable/entries.h"
+#include "pagetable/foreign.h"
 #include "pagetable/pagetable.h"
 #include "pagetable/tables.h"
 
@@ -83,8 +85,7 @@ struct iofi_foreign {
 	uint64_t last;
 	uint64_t middle;
 	unsigned oa_lg2;
-	iof_pt_read_fn read;
-	void *ctx;
+	struct iof_pt_memory memory;
 };
 
 typedef void (*iofi_dirty_fn)(void *ctx, uint64_t start, uint64_t length);
@@ -106,8 +107,16 @@ struct iofi_pt_ops {
 	void (*stats)(const struct iof_pt *pt, struct iof_pt_stats *out);
 	bool (*is_valid)(const struct iof_pt *pt);
 	void (*visit)(const struct iof_pt *pt, iofi_visit_fn fn, void *ctx);
-	int (*walk_foreign)(const struct iofi_foreign *f, uint64_t iova, struct iof_pt_leaf *leaf);
+	int (*walk_foreign)(const struct iofi_foreign *f, uint64_t iova, struct iof_pt_leaf *leaf,
+			    struct iof_pt_fault *fault);
+	int (*next_foreign)(const struct iofi_foreign *f, struct iof_range within, struct iof_pt_leaf *leaf,
+			    struct iof_pt_fault *fault);
+	int (*decode_foreign)(const struct iofi_foreign *f, uint64_t iova, uint64_t item, unsigned prot,
+			      struct iof_pt_leaf *leaf);
 };
+
+/* NULL: no such format, or granule. */
+const struct iofi_pt_ops *iofi_pt_ops_of(const struct iof_pt_config *c);
 
 extern const struct iofi_pt_ops iofi_pt_vtdss, iofi_pt_amdv1, iofi_pt_mock, iofi_pt_x86_64, iofi_pt_riscv64,
 	iofi_pt_riscv64_x4, iofi_pt_arm_s1_4k, iofi_pt_arm_s1_16k, iofi_pt_arm_s1_64k, iofi_pt_arm_s2_4k,

@@ -43,6 +43,11 @@ static unsigned kind_of(const struct iof_pt_config *c)
 	return (format == IOF_PT_ARM_S1 ? ARM_S1_KINDS : ARM_S2_KINDS) + (granule - 12) / 2;
 }
 
+const struct iofi_pt_ops *iofi_pt_ops_of(const struct iof_pt_config *c)
+{
+	return formats[kind_of(c)];
+}
+
 static inline const struct iofi_pt_ops *ops(const struct iof_pt *pt)
 {
 	return formats[pt->kind];
@@ -101,10 +106,10 @@ static bool width_is(unsigned width, unsigned most, uint64_t only)
 	return width <= most && (!only || only >> width & 1);
 }
 
-/* Fills the defaults in; the order of the checks is R10.1.6. */
-static int shape(const struct iof_pt_config *cfg, struct iof_pt_config *c)
+/* The order of the checks is R10.1.6. */
+int iof_pt_shape(const struct iof_pt_config *cfg, struct iof_pt_config *c)
 {
-	const struct iofi_pt_ops *o = formats[kind_of(cfg)];
+	const struct iofi_pt_ops *o = iofi_pt_ops_of(cfg);
 	const struct iofi_pt_limits *l = o ? o->limits : NULL;
 	uint64_t sizes;
 	int err;
@@ -159,7 +164,7 @@ int iof_pt_create(const struct iof_pt_config *cfg, struct iof_alloc *a, struct i
 	const struct iofi_pt_limits *l;
 	struct iof_pt_config filled;
 	struct iof_pt *pt;
-	int err = shape(cfg, &filled);
+	int err = iof_pt_shape(cfg, &filled);
 
 	if (err)
 		return err;
@@ -293,37 +298,4 @@ void iof_pt_visit(const struct iof_pt *pt,
 		  void (*fn)(void *ctx, uint64_t address, unsigned level, const uint64_t *entries, size_t n), void *ctx)
 {
 	ops(pt)->visit(pt, fn, ctx);
-}
-
-/* A root is aligned to its size, and that is 64 bytes at least where it may be smaller than a table. */
-static uint64_t root_alignment(const struct iofi_pt_limits *l, unsigned top_level, unsigned va_lg2)
-{
-	unsigned shift = item_lg2(l, top_level);
-	uint64_t bytes;
-
-	if (!l->oa_widths || va_lg2 <= shift)
-		return 4096;
-	bytes = UINT64_C(8) << (va_lg2 - shift);
-	return bytes < 64 ? 64 : bytes;
-}
-
-int iof_pt_walk_foreign(const struct iof_pt_config *cfg, uint64_t root, unsigned top_level, iof_pt_read_fn read,
-			void *ctx,
-			uint64_t iova, struct iof_pt_leaf *leaf)
-{
-	const struct iofi_pt_ops *o = formats[kind_of(cfg)];
-	const struct iofi_pt_limits *l = o ? o->limits : NULL;
-	struct iofi_foreign f = { .root = root, .top_level = top_level, .read = read, .ctx = ctx };
-	unsigned va = cfg->va_lg2;
-
-	if (!l || top_level < l->level_min || top_level > l->level_max || va > l->va_max_lg2 ||
-	    cfg->oa_lg2 > l->oa_max_lg2 || root % root_alignment(l, top_level, va))
-		return -EINVAL;
-	va = va ? va : l->va_max_lg2;
-	if (item_lg2(l, top_level + 1) + l->top_extra_lg2 != va && (cfg->features & IOF_PT_SIGN_EXTEND))
-		return -EINVAL;
-	f.last = iof_low_mask(va);
-	f.middle = cfg->features & IOF_PT_SIGN_EXTEND ? UINT64_C(1) << (va - 1) : 0;
-	f.oa_lg2 = cfg->oa_lg2 ? cfg->oa_lg2 : l->oa_max_lg2;
-	return o->walk_foreign(&f, iova, leaf);
 }

@@ -91,7 +91,10 @@ struct iof_pt_stats {
 
 struct iof_pt;
 
-/* 0, -EINVAL, -EOPNOTSUPP (behaviour.md R10.1.6), -ENOMEM. */
+/* Fills the defaults of a shape in, and says whether it exists: 0, -EINVAL, -EOPNOTSUPP (behaviour.md R10.1.6). */
+int iof_pt_shape(const struct iof_pt_config *cfg, struct iof_pt_config *out);
+
+/* 0, what iof_pt_shape() says, or -ENOMEM. */
 int iof_pt_create(const struct iof_pt_config *cfg, struct iof_alloc *a, struct iof_pt **out);
 void iof_pt_destroy(struct iof_pt *pt); /* frees every table; no walker may be inside */
 
@@ -170,15 +173,5 @@ bool iof_pt_is_valid(const struct iof_pt *pt); /* re-derives the whole table; fo
 void iof_pt_visit(const struct iof_pt *pt,
 		  void (*fn)(void *ctx, uint64_t address, unsigned level, const uint64_t *entries, size_t n),
 		  void *ctx);
-
-/*
- * Foreign tables: walks a table in memory that is not ours. `read` copies one 8-byte entry at a table address (0, or
- * -EFAULT); used by PageTable.over(). -ENOENT hole; -ERANGE; -EFAULT a table outside memory; -EINVAL reserved bits or
- * an impossible level.
- */
-typedef int (*iof_pt_read_fn)(void *ctx, uint64_t address, uint64_t *entry);
-int iof_pt_walk_foreign(const struct iof_pt_config *cfg, uint64_t root, unsigned top_level, iof_pt_read_fn read,
-			void *ctx,
-			uint64_t iova, struct iof_pt_leaf *leaf);
 
 #endif

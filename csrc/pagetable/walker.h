@@ -219,6 +219,7 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 #include "pagetable/walker_map.h"
 #include "pagetable/walker_dirty.h"
 #include "pagetable/walker_check.h"
+#include "pagetable/walker_foreign.h"
 
 const struct iofi_pt_ops FMT_OPS = {
 	.limits = &FMT_LIMITS,
@@ -235,4 +236,6 @@ const struct iofi_pt_ops FMT_OPS = {
 	.is_valid = pt_is_valid,
 	.visit = pt_visit,
 	.walk_foreign = pt_walk_foreign,
+	.next_foreign = pt_next_foreign,
+	.decode_foreign = pt_decode_foreign,
 };

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What looks at a table from outside the map path: trimming, statistics, the checker that re-derives everything, and
- * the walk over tables in memory that is not ours.
+ * What looks at a table from outside the map path: trimming, statistics, and the checker that re-derives everything.
  */
 
 static bool table_is_empty(const uint64_t *table)
@@ -157,38 +156,4 @@ static bool pt_is_valid(const struct iof_pt *pt)
 	valid = table_is_valid(&c, iofi_root_table(root), level, top_items(pt, level)) && pool_is_valid(&c);
 	a->put(a, c.seen, bytes);
 	return valid;
-}
-
-/*
- * The level falls with every step and each item is checked before it is followed: garbage ends in an error, never in a
- * loop.
- */
-static int pt_walk_foreign(const struct iofi_foreign *f, uint64_t iova, struct iof_pt_leaf *leaf)
-{
-	uint64_t table = f->root, item, slot;
-	unsigned level = f->top_level;
-	int err;
-
-	iova = fold_by(f->middle, iova);
-	slot = iova >> item_lg2(level);
-	if (iova > f->last)
-		return -ERANGE;
-	if (slot >= (uint64_t)TABLE_ITEMS << FMT_LIMITS.top_extra_lg2)
-		return -ENOENT;
-	for (;; slot = item_index(iova, level)) {
-		err = f->read(f->ctx, table + slot * sizeof(item), &item);
-		if (err)
-			return err;
-		if (!fmt_present(item))
-			return -ENOENT;
-		if (!fmt_is_sane(item, level, f->oa_lg2))
-			return -EINVAL;
-		if (!level || !fmt_is_table(item, level))
-			break;
-		table = fmt_table_address(item);
-		level--;
-	}
-	leaf_decode(iova, item, level, leaf);
-	leaf->iova = unfold(f->middle, leaf->iova);
-	return 0;
 }

@@ -2,11 +2,13 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iommufd_fast._core.ptargs import Leaf
-from iommufd_fast._core.ptforeign import ForeignPageTable, _Memory
+from iommufd_fast._core.ptargs import Fault, Leaf
+from iommufd_fast._core.ptcore import Table
+from iommufd_fast._core.ptforeign import ForeignPageTable
 from iommufd_fast._core.ptinspect import InspectableTable, Stats
+from iommufd_fast._core.ptmemory import Memory
 
-__all__ = ["Leaf", "PageTable", "Stats"]
+__all__ = ["Fault", "Leaf", "PageTable", "Stats"]
 
 class PageTable(InspectableTable):
     def map(self, iova: int, address: int, length: int, prot: str | int = "rw") -> None: ...
@@ -18,13 +20,14 @@ class PageTable(InspectableTable):
     def translate_many(self, iovas: ArrayLike) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]: ...
     @staticmethod
     def over(
-        memory: _Memory,
+        memory: Memory,
         *,
         format: str,
         root: int,
-        top_level: int,
+        top_level: int | None = None,
         va_bits: int | None = None,
         oa_bits: int | None = None,
+        through: Table | ForeignPageTable | None = None,
         granule: int | None = None,
         force_coherent: bool = False,
         force_writeable: bool = False,

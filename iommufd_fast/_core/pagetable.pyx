@@ -10,10 +10,10 @@ from errno import EADDRINUSE, EEXIST, EINVAL, ENOMEM, ENXIO, ERANGE
 import numpy as np
 
 from iommufd_fast._core._fail import fail
-from iommufd_fast._core.ptargs import Leaf
+from iommufd_fast._core.ptargs import Fault, Leaf
 from iommufd_fast._core.ptinspect import Stats
 
-__all__ = ["Leaf", "PageTable", "Stats"]
+__all__ = ["Fault", "Leaf", "PageTable", "Stats"]
 
 _WHY = {
     EADDRINUSE: "something is mapped there; unmap it first",
@@ -191,9 +191,8 @@ cdef class PageTable(InspectableTable):
         return addresses, prots
 
     @staticmethod
-    def over(memory, *, format, root, top_level, va_bits=None, oa_bits=None, granule=None, **features):
+    def over(memory, *, format, root, **config):
         """A read-only walker over a table in memory that is not ours: see `ForeignPageTable`."""
         from iommufd_fast._core.ptforeign import ForeignPageTable
 
-        return ForeignPageTable(memory, format=format, root=root, top_level=top_level, va_bits=va_bits, oa_bits=oa_bits,
-                                granule=granule, **features)
+        return ForeignPageTable(memory, format=format, root=root, **config)

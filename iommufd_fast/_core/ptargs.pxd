@@ -69,7 +69,7 @@ cdef extern from "pagetable/pagetable.h" nogil:
     ctypedef void (*iof_pt_dirty_fn)(void *ctx, uint64_t start, uint64_t length) noexcept nogil
     ctypedef void (*iof_pt_visit_fn)(void *ctx, uint64_t address, unsigned int level, const uint64_t *entries,
                                      size_t n) noexcept nogil
-    ctypedef int (*iof_pt_read_fn)(void *ctx, uint64_t address, uint64_t *entry) noexcept nogil
+    int iof_pt_shape(const iof_pt_config *cfg, iof_pt_config *out)
     int iof_pt_create(const iof_pt_config *cfg, iof_alloc *a, iof_pt **out)
     void iof_pt_destroy(iof_pt *pt)
     iof_range iof_pt_aperture(const iof_pt *pt)
@@ -88,8 +88,36 @@ cdef extern from "pagetable/pagetable.h" nogil:
     void iof_pt_stats_get "iof_pt_stats"(const iof_pt *pt, iof_pt_stats *out)
     bint iof_pt_is_valid(const iof_pt *pt)
     void iof_pt_visit(const iof_pt *pt, iof_pt_visit_fn fn, void *ctx)
-    int iof_pt_walk_foreign(const iof_pt_config *cfg, uint64_t root, unsigned int top_level, iof_pt_read_fn read,
-                            void *ctx, uint64_t iova, iof_pt_leaf *leaf)
+
+cdef extern from "pagetable/foreign.h" nogil:
+    enum: IOF_PT_OUTSIDE
+    enum: IOF_PT_NO_FETCH
+    struct iof_pt_memory:
+        int (*read)(void *ctx, uint64_t address, uint64_t *entry) noexcept nogil
+        const uint64_t *(*at)(void *ctx, uint64_t address, uint64_t bytes) noexcept nogil
+        void *ctx
+    struct iof_pt_foreign:
+        iof_pt_config cfg
+        uint64_t root
+        uint8_t top_level
+        iof_pt_memory memory
+    struct iof_pt_fault:
+        uint8_t reason, level
+        uint64_t table, entry, item, iova, last
+    struct iof_pt_nested:
+        iof_pt_foreign first
+        const iof_pt *second
+        iof_pt_foreign second_foreign
+    struct iof_pt_nested_fault:
+        uint8_t stage, fetch_level
+        uint64_t iova
+        iof_pt_fault fault
+    int iof_pt_foreign_check(const iof_pt_foreign *f)
+    int iof_pt_walk_foreign(const iof_pt_foreign *f, uint64_t iova, iof_pt_leaf *leaf, iof_pt_fault *fault)
+    int iof_pt_next_foreign(const iof_pt_foreign *f, iof_range within, iof_pt_leaf *leaf, iof_pt_fault *fault)
+    int iof_pt_walk_nested(const iof_pt_nested *n, uint64_t iova, iof_pt_leaf *leaf, iof_pt_nested_fault *fault)
+    size_t iof_pt_translate_nested(const iof_pt_nested *n, const uint64_t *iovas, size_t count, uint64_t *addresses,
+                                   uint8_t *prots)
 
 cdef uint64_t pt_u64(object value, str name) except? 1
 cdef unsigned int pt_prot(object prot) except? 1
@@ -97,5 +125,6 @@ cdef int pt_config(iof_pt_config *cfg, object format, object va_bits, object oa_
                    object granule, object features) except -1
 cdef uint64_t pt_sizes(object sizes) except? 1
 cdef object pt_leaf(const iof_pt_leaf *leaf)
+cdef object pt_fault(const iof_pt_fault *fault, int stage, object fetch_level)
 cdef object pt_array(object values, str name, Py_ssize_t n)
 cdef uint64_t *pt_data(object array) noexcept

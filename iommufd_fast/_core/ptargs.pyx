@@ -10,8 +10,32 @@ import numpy as np
 
 cnp.import_array()
 
-Leaf = namedtuple("Leaf", "iova address size prot level dirty", module=__name__)
-Leaf.__doc__ = 'First IOVA, its address, size in bytes, "r", "w" or "rw", level (0 is the lowest), dirty.'
+Leaf = namedtuple("Leaf", "iova address size prot level dirty item", module=__name__)
+Leaf.__doc__ = 'First IOVA, its address, size in bytes, "r", "w" or "rw", level (0 is the lowest), dirty, the entry.'
+
+
+class Fault(namedtuple("Fault", "reason iova last level table entry item stage fetch_level", module=__name__)):
+    """Why and where a walk ended without a leaf; str() says it in a sentence."""
+
+    __slots__ = ()
+
+    def __str__(self):
+        where = f"stage {self.stage}, " if self.stage == 2 else ""
+        if self.reason == "outside":
+            return f"{where}{self.iova:#x} is outside the table"
+        where += f"level {self.level}, table {self.table:#x}, entry {(self.entry - self.table) // 8}"
+        text = {
+            "hole": "nothing is mapped",
+            "memory": f"the entry's address {self.entry:#x} is not in the memory",
+            "reserved": f"reserved bits, or a table or leaf where none can be: {self.item:#x}",
+            "denied": f"the table of stage 1 at {self.iova:#x} may not be read",
+            "loop": f"points to a table above itself: {self.item:#x}",
+        }[self.reason]
+        fetched = f" while stage 1 fetched level {self.fetch_level} at {self.iova:#x}" if self.fetch_level is not None else ""
+        return f"{where}: {text}{fetched}"
+
+
+_REASONS = (None, "hole", "outside", "memory", "reserved", "denied", "loop")
 
 FORMATS = {"vtdss": IOF_PT_VTDSS, "amdv1": IOF_PT_AMDV1, "mock": IOF_PT_MOCK, "x86_64": IOF_PT_X86_64,
            "riscv64": IOF_PT_RISCV64, "riscv64_x4": IOF_PT_RISCV64_X4, "arm_s1": IOF_PT_ARM_S1, "arm_s2": IOF_PT_ARM_S2}
@@ -102,7 +126,13 @@ cdef uint64_t pt_sizes(object sizes) except? 1:
 
 
 cdef object pt_leaf(const iof_pt_leaf *leaf):
-    return Leaf(leaf.iova, leaf.address, 1 << <object>leaf.size_lg2, _PROTS[leaf.prot & 3], leaf.level, leaf.dirty)
+    return Leaf(leaf.iova, leaf.address, 1 << <object>leaf.size_lg2, _PROTS[leaf.prot & 3], leaf.level, leaf.dirty,
+                leaf.item)
+
+
+cdef object pt_fault(const iof_pt_fault *fault, int stage, object fetch_level):
+    return Fault(_REASONS[fault.reason], fault.iova, fault.last, fault.level, fault.table, fault.entry, fault.item, stage,
+                 fetch_level)
 
 
 cdef object pt_array(object values, str name, Py_ssize_t n):
