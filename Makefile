@@ -80,7 +80,7 @@ benchmark: build
 	@$(PY) -m pytest benchmarks --benchmark-only $(ARGS)
 
 benchmark-c:
-	@$(MAKE) -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/benchmark-c FROM=$(CURDIR)/benchmarks/c programs
+	@$(MAKE) -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/benchmark-c FROM=$(CURDIR)/benchmarks/c programs preload
 	@for program in benchmarks/c/bench_*.c; do \
 		name=$$(basename $$program .c); echo "== $$name"; build/benchmark-c/bin/$$name $(ARGS) || exit 1; done
 
