@@ -177,6 +177,7 @@ static void before_fork(void)
 
 static void in_child(void)
 {
+	shim_start_anew();
 	shim_knobs_forget();
 	shim_fork_child(unborn);
 	unborn = NULL;

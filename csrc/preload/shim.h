@@ -91,6 +91,7 @@ extern struct shim_process *_Atomic shim_me;
 
 /* start.c: the engine, made if it is not there. NULL: no memory. */
 struct shim *shim_start(void);
+void shim_start_anew(void); /* in a forked child: another thread may have been inside shim_start() */
 enum shim_machine shim_kind(void); /* as the environment asks */
 
 /* ---- table.c ---- */

@@ -2,6 +2,7 @@
 /* The engine of this process and its children: an arena, a machine, and the shim's own part of the arena. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "preload/shim.h"
 
@@ -54,8 +55,12 @@ static struct iof_arena *make_arena(void)
 {
 	struct iof_arena *arena;
 
+	struct rlimit file;
+
+	if (getrlimit(RLIMIT_FSIZE, &file)) /* a file that passes it means a signal */
+		return NULL;
 	for (size_t size = ARENA_MOST; size >= ARENA_LEAST; size /= 4)
-		if (!iof_arena_create(size, &arena))
+		if (size <= file.rlim_cur && !iof_arena_create(size, &arena))
 			return arena;
 	return NULL;
 }
@@ -110,6 +115,11 @@ static struct shim_process *join(struct shim *s)
 	atomic_fetch_add(&s->n_processes, 1);
 	iof_lock_drop(&s->lock);
 	return p;
+}
+
+void shim_start_anew(void)
+{
+	iof_lock_init(&start_lock, false);
 }
 
 struct shim *shim_start(void)
