@@ -106,10 +106,8 @@ int iof_file_handle(struct iof_machine *m, int number, struct iof_handle **out);
  * -ENOTTY: no such command; commands of the contract that are not built yet answer so too (docs/architecture.md lists them).
  */
 int iof_ioctl(struct iof_handle *h, unsigned long cmd, void *arg);
-/*
- * The same, but never blocks and never works for more than about a microsecond: -EAGAIN (nothing was done) asks the caller
- * to drop what it holds (the GIL) and to use iof_ioctl(). IOAS_MAP and IOAS_UNMAP of up to 64 KiB can succeed here.
- */
+/* The same, but never blocks and never works for more than about a microsecond: -EAGAIN (nothing was done) asks the caller
+ * to drop what it holds (the GIL) and to use iof_ioctl(). IOAS_MAP and IOAS_UNMAP of up to 64 KiB can succeed here. */
 int iof_ioctl_nowait(struct iof_handle *h, unsigned long cmd, void *arg);
 
 /*
@@ -176,7 +174,7 @@ struct iof_ioas_stats {
 int iof_ioas_stats(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_stats *out); /* -ENOENT */
 
 struct iof_hwpt_stats {
-	uint32_t ioas_id, automatic, endpoints;
+	uint32_t ioas_id, automatic, endpoints, tracking; /* of dirty pages, now */
 	uint32_t format; /* enum iof_pt_format */
 	uint64_t aperture_start, aperture_last, page_sizes;
 	uint64_t leaves[64]; /* by log2 of size */
@@ -186,10 +184,23 @@ int iof_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats
 
 struct iof_mapping_info {
 	uint64_t iova, last, address; /* source address of the first byte; in a file: its offset */
-	uint32_t flags, pad; /* READABLE, WRITEABLE */
+	uint32_t flags, pad; /* READABLE, WRITEABLE, and IOF_MAPPING_FILE: a file's memory, or a dma-buf's */
 };
+#define IOF_MAPPING_FILE 0x100u
 /* The lowest mapping of an IOAS that intersects [start, last]: 0, -ENOENT. */
 int iof_ioas_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, struct iof_mapping_info *out);
+
+struct iof_dirty {
+	uint32_t hwpt_id;
+	bool keep, more; /* keep: nothing becomes clean. out, more: there was no room for all; ask again, with `start` as it is now */
+	uint64_t start, last;
+	size_t n;
+	struct iof_uapi_range *ranges;
+};
+/* What devices wrote to since it was asked last, exactly: ascending closed ranges of whole page table entries, adjacent ones joined, holes passed over. At most
+ * `n`; only those become clean. An entry that sticks out of [start, last] is told by its part inside and stays dirty. How many; -ENOENT; -EOPNOTSUPP
+ * made without DIRTY_TRACKING; -EINVAL n 0 or start > last. */
+int64_t iof_dirty(struct iof_handle *h, struct iof_dirty *dirty);
 
 /* A digest of everything observable about a context's state: equal states give equal digests. For tests. */
 int iof_digest(struct iof_handle *h, uint64_t *out);

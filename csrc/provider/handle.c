@@ -108,6 +108,11 @@ int iof_ioas_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uin
 	return ASK(h, ioas_mapping, -EOPNOTSUPP, h, ioas_id, start, last, out);
 }
 
+int64_t iof_dirty(struct iof_handle *h, struct iof_dirty *dirty)
+{
+	return ASK(h, dirty, -EOPNOTSUPP, h, dirty);
+}
+
 int iof_digest(struct iof_handle *h, uint64_t *out)
 {
 	return ASK(h, digest, -EOPNOTSUPP, h, out);

@@ -162,6 +162,7 @@ static void fill_hwpt_stats(struct iof_hwpt *hwpt, struct iof_hwpt_stats *out)
 		.ioas_id = hwpt->ioas->object.id,
 		.automatic = hwpt->automatic,
 		.endpoints = hwpt->attached,
+		.tracking = atomic_load(&hwpt->tracking),
 		.format = cfg.format,
 		.aperture_start = aperture.start,
 		.aperture_last = aperture.last,
@@ -194,7 +195,8 @@ int iofi_engine_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hw
 
 static uint32_t flags_of(const struct iof_area *area)
 {
-	return (area->prot & IOF_PROT_READ ? IOF_MAP_READABLE : 0) | (area->prot & IOF_PROT_WRITE ? IOF_MAP_WRITEABLE : 0);
+	return (area->prot & IOF_PROT_READ ? IOF_MAP_READABLE : 0) | (area->prot & IOF_PROT_WRITE ? IOF_MAP_WRITEABLE : 0) |
+	       (area->pages->kind == IOF_PAGES_USER ? 0 : IOF_MAPPING_FILE);
 }
 
 /* Only live areas; one in transition is passed over as if it were not there. */
