@@ -15,11 +15,14 @@
 """
 
 from iommufd_fast import uapi
+from iommufd_fast._core.mapping import Mapping
 from iommufd_fast._core.origins import track_origins
 from iommufd_fast._paths import get_include, get_library_dir
 from iommufd_fast._version import __version__
+from iommufd_fast.access import Access, Pin
 from iommufd_fast.context import Iommufd
 from iommufd_fast.device import Device, DeviceInfo
+from iommufd_fast.dmabuf import DmaBuf
 from iommufd_fast.endpoint import Endpoint
 from iommufd_fast.errors import (
     BadAddress,
@@ -39,22 +42,36 @@ from iommufd_fast.errors import (
     RangeReserved,
     UnknownCommand,
 )
+from iommufd_fast.events import Event, EventQueue
+from iommufd_fast.faults import Fault, FaultQueue
+from iommufd_fast.hwinfo import HwCapability, HwInfo, HwInfoType
 from iommufd_fast.hwpt import Hwpt, HwptStats
-from iommufd_fast.ioas import Ioas, Mapping
+from iommufd_fast.ioas import Ioas
 from iommufd_fast.machine import IotlbStats, Machine, MachineDevice, SoftDevice, default_machine
 from iommufd_fast.providers import open
 from iommufd_fast.records import ContextStats, IoasStats, MappingInfo
+from iommufd_fast.viommu import HwQueue, Region, Vdevice, Viommu
 
 __all__ = [
+    "Access",
     "BadAddress",
     "Busy",
     "ContextStats",
     "Device",
     "DeviceInfo",
+    "DmaBuf",
     "DmaFault",
     "Endpoint",
+    "Event",
+    "EventQueue",
+    "Fault",
+    "FaultQueue",
     "ForkedError",
     "Full",
+    "HwCapability",
+    "HwInfo",
+    "HwInfoType",
+    "HwQueue",
     "Hwpt",
     "HwptStats",
     "Invalid",
@@ -72,11 +89,15 @@ __all__ = [
     "NotPermitted",
     "NotSupported",
     "OutOfMemory",
+    "Pin",
     "RangeExists",
     "RangeOverflow",
     "RangeReserved",
+    "Region",
     "SoftDevice",
     "UnknownCommand",
+    "Vdevice",
+    "Viommu",
     "__version__",
     "default_machine",
     "get_include",

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 import numpy as np
 
@@ -12,19 +13,22 @@ from iommufd_fast._core import machines
 from iommufd_fast._core.commands import ContextHandle, DeviceHandle
 from iommufd_fast._core.handles import sweep
 from iommufd_fast._handle import Owned
+from iommufd_fast.access import Access
 from iommufd_fast.device import Device
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
 from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import LAST, Ioas
 from iommufd_fast.machine import Machine, MachineDevice, SoftDevice
+from iommufd_fast.making import Maker
+from iommufd_fast.objects import ContextObject
 from iommufd_fast.records import ContextStats
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-class Iommufd(Owned):
+class Iommufd(Maker, Owned):
     """An open context, made by `open` or `Machine.open`.
 
     It keeps its devices, IOASes and page tables until they or it are closed, so none is lost by forgetting a
@@ -35,16 +39,15 @@ class Iommufd(Owned):
     _made_by = "iommufd_fast.open() or machine.open()"
     _warns = True
     machine: Machine
-    _h: ContextHandle
     _devices: dict[int, Device]
     _ioases: dict[int, Ioas]
-    _hwpts: dict[int, Hwpt]
 
     @classmethod
     def _open(cls, machine: Machine) -> Self:
         handle = ContextHandle()
         check(handle.open_on(machine._core, None, "context"), "open", f"cannot open a context on {machine!r}")
-        return cls._new(_h=handle, machine=machine, _devices={}, _ioases={}, _hwpts={})
+        tables: dict = {name: {} for name in ("_devices", "_ioases", "_hwpts", "_objects")}
+        return cls._new(_h=handle, machine=machine, _accesses=set(), _regions=WeakSet(), **tables)
 
     # -- making things ------------------------------------------------------------------------------------------------
 
@@ -99,26 +102,6 @@ class Iommufd(Owned):
         self._ioases[made.id] = made
         return made
 
-    def hwpt(self, device: Device, ioas: Ioas, flags: int = 0) -> Hwpt:
-        """Make a page table of the device's kind, fed by an IOAS, to attach devices to explicitly.
-
-        Parameters
-        ----------
-        flags : uapi.HwptFlag
-        """
-        if not isinstance(device, Device) or not isinstance(ioas, Ioas):
-            raise TypeError("hwpt() takes a Device and an Ioas")
-        device._h.check_open()
-        ioas.check_open()
-        if ioas.context is not self or device.context is not self:
-            raise ValueError("device and ioas must belong to this context")
-        what = f"cannot make a page table of {ioas!r} for {device.name}"
-        bits = machines.as_u64(flags, "flags", 0xFFFFFFFF)
-        number = check(self._h.hwpt_alloc(bits, device.id, ioas.id), "hwpt", what)
-        made = Hwpt._new(context=self, id=number, ioas=ioas, automatic=False, _gone=False)
-        self._hwpts[number] = made
-        return made
-
     def destroy(self, number: int) -> None:
         """Destroy an object by its id (IOMMU_DESTROY). Its handle, if there is one, is closed."""
         handle = self._named(machines.as_u64(number, "id", 0xFFFFFFFF))
@@ -168,18 +151,22 @@ class Iommufd(Owned):
 
     # -- keeping handles true -----------------------------------------------------------------------------------------
 
-    def _named(self, number: int) -> Ioas | Hwpt | None:
+    def _named(self, number: int) -> Ioas | ContextObject | None:
         """The handle of an id. Asked before the object is destroyed: afterwards the id may be another's at once."""
-        return self._ioases.get(number) or self._hwpts.get(number)
+        return self._ioases.get(number) or self._hwpts.get(number) or self._objects.get(number)
 
-    def _lost(self, handle: Ioas | Hwpt | None) -> None:
+    def _lost(self, handle: Ioas | ContextObject | None) -> None:
         """An object is no more."""
         if handle is None:
             return
-        for table in (self._ioases, self._hwpts):
-            if table.get(handle.id) is handle:
-                del table[handle.id]
-        handle._end("was destroyed")
+        number, end = handle.id, handle._end
+        for table in self._tables():
+            if table.get(number) is handle:
+                del table[number]
+        end("was destroyed")
+
+    def _tables(self) -> tuple[dict[int, Any], ...]:
+        return self._ioases, self._hwpts, self._objects
 
     def _sweep_automatic(self) -> None:
         """After an attachment changed: automatic page tables that went with it."""
@@ -195,9 +182,10 @@ class Iommufd(Owned):
         """The handle of a page table; a new one if it was made automatically or through the raw door."""
         known = self._hwpts.get(number)
         if known is None:
-            stats = check(self._h.hwpt_stats(number), "stats", f"cannot find HWPT {number} of {self._h.name}")
+            what = f"cannot find HWPT {number} of {self._h.name}"
+            stats = check(self._h.hwpt_stats(number), "hwpt_stats", what)
             ioas = self._ioas_by_id(stats["ioas_id"])
-            known = Hwpt._new(context=self, id=number, ioas=ioas, automatic=stats["automatic"], _gone=False)
+            known = Hwpt._new(context=self, id=number, ioas=ioas, automatic=stats["automatic"])
             known = self._hwpts.setdefault(number, known)
         return known
 
@@ -224,6 +212,11 @@ class Iommufd(Owned):
             if endpoint.hwpt_id is not None:
                 self._hwpt_by_id(endpoint.hwpt_id)
         return tuple(self._hwpts[i] for i in sorted(self._hwpts))
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """Accesses that are open, by id."""
+        return tuple(sorted(self._accesses, key=lambda a: a.id))
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -269,16 +262,23 @@ class Iommufd(Owned):
         """Close the devices, then the context with everything in it. Again is fine.
 
         Mappings become stale and their memory is let go. In a forked child the parent's context is left alone.
+
+        Raises
+        ------
+        BufferError
+            Views of memory that an access has pinned are still in use; nothing was closed but accesses.
         """
         if self.closed:
             return
         forked = self._h.forked
+        if not forked:
+            self._close_files()
         for device in list(self._devices.values()):
             device.close()
         self._h.close()
-        handles: list[Ioas | Hwpt] = [*self._ioases.values(), *self._hwpts.values()]
-        self._ioases.clear()
-        self._hwpts.clear()
+        handles: list[Ioas | ContextObject] = [*self._ioases.values(), *self._hwpts.values(), *self._objects.values()]
+        for table in self._tables():
+            table.clear()
         for handle in handles if not forked else ():
             handle._end("was closed with its context")
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iommufd_fast import uapi
-from iommufd_fast._core import dma
+from iommufd_fast._core import dma, machines
+from iommufd_fast._core import objects as core
 from iommufd_fast._core.commands import DeviceHandle
 from iommufd_fast._handle import Owned
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
+from iommufd_fast.hwinfo import HwInfo, hw_info
 from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import Ioas
 
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
     from iommufd_fast.context import Iommufd
 
 Segments = Sequence[tuple[int, int]]
+
+
+def _pasid(pasid: int | None) -> int:
+    """The command's number; 0 is its word for the requester id, which is no PASID here."""
+    number = 0 if pasid is None else machines.as_u64(pasid, "pasid", 0xFFFFFFFF)
+    if pasid is not None and not number:
+        raise ValueError("pasid 0 is the device's own requester id: leave pasid out")
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,7 @@ class Device(Owned):
 
     # -- attachment ---------------------------------------------------------------------------------------------------
 
-    def attach(self, target: Ioas | Hwpt) -> Hwpt:
+    def attach(self, target: Ioas | Hwpt, *, pasid: int | None = None) -> Hwpt:
         """Let the device reach what is mapped in an IOAS; if it is attached already, switch over.
 
         Switching acts on all devices of the group at once. DMA that runs meanwhile sees the old or the new address
@@ -69,6 +79,9 @@ class Device(Owned):
         ----------
         target : Ioas or Hwpt
             An IOAS gets a fitting page table automatically.
+        pasid : int, optional
+            Attach this PASID of the device, from 1 on, instead of the device itself: an endpoint of its own. The page
+            tables of both must have been made with ``HwptFlag.PASID``.
 
         Returns
         -------
@@ -82,24 +95,27 @@ class Device(Owned):
             raise ValueError(f"{target!r} is closed")
         if target.context is not self.context:
             raise ValueError(f"{target!r} belongs to another context than {self!r}")
-        number = self._h.attach(target.id)
+        number = self._h.attach(target.id, _pasid(pasid))
         self.context._sweep_automatic()
-        check(number, "attach", f"cannot attach {self.name} to {target!r}")
+        check(number, "attach", f"cannot attach {self._who(pasid)} to {target!r}")
         return self.context._hwpt_by_id(number)
 
-    def replace(self, target: Ioas | Hwpt) -> Hwpt:
+    def replace(self, target: Ioas | Hwpt, *, pasid: int | None = None) -> Hwpt:
         """Do what `attach` does on an attached device."""
-        return self.attach(target)
+        return self.attach(target, pasid=pasid)
 
-    def detach(self) -> None:
-        """Block the device's DMA. Again is fine. When it returns, none is under way."""
-        err = self._h.detach()
+    def detach(self, *, pasid: int | None = None) -> None:
+        """Block DMA of the device, or of one of its PASIDs. Again is fine. When it returns, none is under way."""
+        err = self._h.detach(_pasid(pasid))
         self.context._sweep_automatic()
-        check(err, "detach", f"cannot detach {self.name}")
+        check(err, "detach", f"cannot detach {self._who(pasid)}")
+
+    def _who(self, pasid: int | None) -> str:
+        return self.name if pasid is None else f"pasid {pasid} of {self.name}"
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """Its requester id, and later its PASIDs."""
+        """Its requester id, which is always there, then the PASIDs that are attached."""
         self._h.check_open()
         listed = self.context._h.endpoints(self.id, 0)
         return endpoints_of(check(listed, "endpoints", f"no endpoints of {self.name}"))
@@ -117,6 +133,13 @@ class Device(Owned):
         return hwpt.ioas if hwpt else None
 
     @property
+    def hw_info(self) -> HwInfo:
+        """What GET_HW_INFO tells of the IOMMU behind it."""
+        self._h.check_open()
+        answer = core.hw_info(self.context._h, self.id)
+        return hw_info(*check(answer, "hw_info", f"no hardware information about {self.name}"))
+
+    @property
     def info(self) -> DeviceInfo:
         """What DEVICE_GET_INFO tells."""
         return DeviceInfo(*check(self._h.info(), "info", f"no information about {self.name}"))
@@ -132,7 +155,7 @@ class Device(Owned):
 
     # -- DMA ----------------------------------------------------------------------------------------------------------
 
-    def dma_read(self, iova: int | Segments, length: int | None = None) -> bytes:
+    def dma_read(self, iova: int | Segments, length: int | None = None, *, pasid: int | None = None) -> bytes:
         """Read memory as the device does.
 
         Parameters
@@ -141,6 +164,8 @@ class Device(Owned):
             Where; a sequence is a scatter-gather list.
         length : int
             Bytes; not with a list.
+        pasid : int, optional
+            As which endpoint; by default the device itself. All dma_ functions have it.
 
         Raises
         ------
@@ -149,23 +174,23 @@ class Device(Owned):
         """
         if length is None and hasattr(iova, "__index__"):
             raise TypeError("reading at one IOVA needs a length")
-        return dma.read(self._h, iova, length)
+        return dma.read(self._h, iova, length, pasid)
 
-    def dma_read_into(self, iova: int | Segments, buffer: Buffer) -> None:
+    def dma_read_into(self, iova: int | Segments, buffer: Buffer, *, pasid: int | None = None) -> None:
         """Read into a writable buffer; its size must be the sum of the lengths. After a fault it is partly filled."""
-        dma.read_into(self._h, iova, buffer)
+        dma.read_into(self._h, iova, buffer, pasid)
 
-    def dma_write(self, iova: int | Segments, data: Buffer) -> None:
+    def dma_write(self, iova: int | Segments, data: Buffer, *, pasid: int | None = None) -> None:
         """Write memory as the device does. Before a fault, ``DmaFault.done`` bytes were written."""
-        dma.write(self._h, iova, data)
+        dma.write(self._h, iova, data, pasid)
 
-    def dma_fill(self, iova: int, length: int, byte: int = 0) -> None:
+    def dma_fill(self, iova: int, length: int, byte: int = 0, *, pasid: int | None = None) -> None:
         """Fill memory with one byte."""
-        dma.fill(self._h, iova, length, byte)
+        dma.fill(self._h, iova, length, byte, pasid)
 
-    def dma_copy(self, dst: int, src: int, length: int) -> None:
+    def dma_copy(self, dst: int, src: int, length: int, *, pasid: int | None = None) -> None:
         """Copy inside the device's address space."""
-        dma.copy(self._h, dst, src, length)
+        dma.copy(self._h, dst, src, length, pasid)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -178,6 +203,7 @@ class Device(Owned):
         if self.context._devices.get(self.id) is self:  # the id may be another's already
             del self.context._devices[self.id]
         if not forked:
+            self.context._device_gone(self)
             self.context._sweep_automatic()
 
     def __repr__(self) -> str:

@@ -33,9 +33,13 @@ __all__ = [
 
 
 class IommufdError(OSError):
-    """An operation was refused; ``.errno`` says why. ``.index`` is the entry of a batch that failed, or None."""
+    """An operation was refused; ``.errno`` says why.
+
+    ``.index`` is the entry of a batch that failed, or None. ``.done`` says how much was done before it, or is None.
+    """
 
     index: int | None = None
+    done: int | None = None
 
 
 class NotFound(IommufdError, FileNotFoundError):
@@ -106,6 +110,8 @@ class DmaFault(IommufdError):
         Bytes moved before the fault; when the memory is gone, at least so many.
     """
 
+    done: int
+
     def __init__(self, what: str, iova: int, reason: str, write: bool, done: int) -> None:
         super().__init__(_e.EFAULT, what)
         self.iova, self.reason, self.write, self.done = iova, reason, write, done
@@ -154,6 +160,7 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("unmap", _e.ENOENT): "nothing is mapped there, or a mapping sticks out of the range (mappings are never cut); "
     "see mappings()",
     ("unmap", _e.EBUSY): "a mapping in the range is being made or is in use; try again",
+    ("unmap", _e.EDEADLK): "an access has pinned it and does not let go: views of that memory are in use",
     ("unmap", _e.EOVERFLOW): "the range wraps around the end of the address space",
     ("allow", _e.EINVAL): "each range needs start < last, and none may overlap another",
     ("allow", _e.EADDRINUSE): "a range covers a reserved one; stay inside iova_ranges()",
@@ -181,7 +188,10 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("attach", _e.EFAULT): "memory mapped in the IOAS is gone; unmap it first",
     ("destroy", _e.EBUSY): "still in use{holders}; detach devices and close page tables first",
     ("destroy", _e.ENOENT): "it was destroyed already",
-    ("hwpt", _e.EOPNOTSUPP): "the device cannot do what these flags ask for",
+    ("hwpt", _e.EOPNOTSUPP): "the device's IOMMU cannot do what flags or data ask for (soft IOMMUs have no nested page "
+    "tables)",
+    ("hwpt", _e.EINVAL): "flags or data do not fit: a nested page table needs data, a parent with NEST_PARENT and the "
+    "same IOMMU",
     ("hwpt", _e.EADDRINUSE): "mappings of the IOAS lie outside the device's aperture or are not aligned to its pages",
     ("hwpt", _e.EFAULT): "memory mapped in the IOAS is gone; unmap it first",
     ("hwpt", _e.ENOENT): "the device or the IOAS is gone",
@@ -193,6 +203,43 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("machine", _e.EINVAL): "every group needs at least one device",
     ("plug", _e.ENODEV): "no such group; see machine.groups",
     ("dma", _e.EINVAL): "a segment is empty or wraps around the end of the address space",
+    ("map_file", _e.EBADF): "the descriptor is not open",
+    ("map_file", _e.EINVAL): "it must be a memfd or another file of shared memory whose pages all lie inside its size, "
+    "and a fixed IOVA must lie in iova_ranges()",
+    ("map_file", _e.EEXIST): "the range overlaps a live mapping; unmap that first, or leave iova out",
+    ("map_file", _e.ENOSPC): "no free range is that large; unmap something, or widen what allow() permits",
+    ("map_file", _e.ENODEV): "the dma-buf was revoked by its exporter",
+    ("map_file", _e.EOPNOTSUPP): "it is a dma-buf of the system's; only those of machine.dmabuf() can be imported",
+    ("map_file", _e.ENOMEM): "no memory, or the limit of pinned memory (ulimit -l) is reached",
+    ("change_process", _e.EINVAL): "something other than files is mapped; only map_file() can change hands",
+    ("change_process", _e.EBUSY): "a mapping is being made or unmapped; try again",
+    ("change_process", _e.ENOMEM): "it is more than this process's limit of pinned memory (ulimit -l)",
+    ("dirty", _e.EOPNOTSUPP): "make the page table with uapi.HwptFlag.DIRTY_TRACKING",
+    ("dirty", _e.ENOENT): "it is gone, or nested: its parent's writes are what is tracked",
+    ("hwpt_stats", _e.ENOENT): "it is gone, or nested: there is no page table of ours to count",
+    ("invalidate", _e.EINVAL): "only nested page tables and vIOMMUs are invalidated, by a type that the driver knows",
+    ("invalidate", _e.EOPNOTSUPP): "the driver takes no invalidations",
+    ("viommu", _e.EOPNOTSUPP): "the device's IOMMU has no vIOMMU of that type; soft IOMMUs have none, an embedder's "
+    "driver may",
+    ("viommu", _e.EINVAL): "the parent must be made with uapi.HwptFlag.NEST_PARENT, and data be what the driver knows",
+    ("vdevice", _e.EEXIST): "the device has a vDEVICE already, or the id is taken",
+    ("vdevice", _e.EINVAL): "the device is behind another IOMMU",
+    ("events", _e.EEXIST): "the vIOMMU has a queue of that type already",
+    ("events", _e.EINVAL): "depth must be between 1 and 2**19",
+    ("hw_queue", _e.EOPNOTSUPP): "the driver has no hardware queues of that type",
+    ("hw_queue", _e.EFAULT): "the memory is not contiguous for the hardware",
+    ("hw_queue", _e.ENOENT): "not all of the range is mapped in the parent's IOAS",
+    ("mmap", _e.ENXIO): "no vIOMMU shares exactly that range; offset and length are what its driver told",
+    ("access", _e.EADDRINUSE): "a mapping of the IOAS is not aligned to pages",
+    ("access", _e.ENOENT): "the IOAS was destroyed",
+    ("pin", _e.EINVAL): "the access was made with pin=False, the memory is just being unmapped, or it is a device's "
+    "(a dma-buf)",
+    ("pin", _e.ENOENT): "not all of the range is mapped, or the access is not attached",
+    ("pin", _e.EPERM): "the memory was not mapped for this; see access= of map()",
+    ("access_rw", _e.EINVAL): "the length is 0, the memory is just being unmapped, or it is a device's (a dma-buf)",
+    ("access_rw", _e.ENOENT): "not all of the range is mapped, or the access is not attached",
+    ("access_rw", _e.EPERM): "the memory was not mapped for this; see access= of map()",
+    ("respond", _e.EINVAL): "no such cookie waits for an answer, or the code is neither SUCCESS nor INVALID",
     ("ioctl", _e.EFAULT): "the struct, or memory that it points to, is not there",
     ("ioctl", _e.E2BIG): "the struct is longer than what is known and its tail is not zero",
     ("ioctl", _e.EMSGSIZE): "the array is too short; the struct now says how many entries there are",

@@ -10,29 +10,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iommufd_fast import uapi
-from iommufd_fast._core import batch, handles, machines
-from iommufd_fast._core.ioascore import IoasCore, access_flags
-from iommufd_fast._core.mapping import Mapping
+from iommufd_fast._core import batch, filemap, handles, machines
+from iommufd_fast._core.ioascore import access_flags
 from iommufd_fast._core.origins import origin
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
 from iommufd_fast.records import IoasStats, MappingInfo
+from iommufd_fast.sharing import LAST, Sharing
 
 if TYPE_CHECKING:
     from iommufd_fast.context import Iommufd
     from iommufd_fast.hwpt import Hwpt
 
-LAST = 2**64 - 1
 _ACCESS = {2: "w", 4: "r", 6: "rw"}
 
 
-class Ioas(IoasCore):
+class Ioas(Sharing):
     """An I/O address space, made by `Iommufd.ioas`.
 
     Everything may be called from any thread. Closing destroys it; that is refused while a device is attached.
     """
 
-    context: Iommufd
     _origin: str | None
 
     @classmethod
@@ -41,9 +39,6 @@ class Ioas(IoasCore):
         self.context, self._origin = context, origin()
         self._begin(context._h, number)
         return self
-
-    def _what(self) -> str:
-        return f"IOAS {self.id} of {self.context._h.name}"
 
     # -- batches ------------------------------------------------------------------------------------------------------
 
@@ -149,28 +144,6 @@ class Ioas(IoasCore):
         """Unmap everything; returns how many bytes."""
         return self.unmap(0, LAST)
 
-    def copy_to(
-        self, other: Ioas, iova: int, length: int, *, dst_iova: int | None = None, access: str = "rw"
-    ) -> Mapping:
-        """Map what is mapped here in another IOAS of the same context (or here again), without pinning it twice.
-
-        The range may be a part of a mapping or span several, but not a hole. The memory stays alive for the copy too.
-        """
-        self.check_open()
-        if not isinstance(other, Ioas):
-            raise TypeError(f"other must be an Ioas, not {type(other).__name__}")
-        other.check_open()
-        if other.context is not self.context:
-            raise ValueError(f"{other!r} belongs to another context; a copy stays within one")
-        start, size = machines.as_u64(iova, "iova"), machines.as_u64(length, "length")
-        flags, place = int(access_flags(access)), 0
-        if dst_iova is not None:
-            place, flags = machines.as_u64(dst_iova, "dst_iova"), flags | uapi.MapFlag.FIXED_IOVA
-        owners = handles.holders(self, start, min(start + max(size, 1) - 1, LAST))
-        what = f"cannot copy {size:#x} bytes at IOVA {start:#x} of {self._what()} to IOAS {other.id}"
-        where = check(self.context._h.ioas_copy(flags, other.id, self.id, size, place, start), "copy", what)
-        return handles.adopt(other, where, size, flags, owners, origin())
-
     def iova_ranges(self) -> list[tuple[int, int]]:
         """Closed ranges of IOVAs that are not reserved (mappings do not matter)."""
         return self._ranges()[0]
@@ -217,7 +190,8 @@ class Ioas(IoasCore):
             if isinstance(found, int):
                 return
             iova, last, address, flags = found
-            yield MappingInfo(iova, last, address, _ACCESS.get(flags & 6, ""))
+            kind = "file" if flags & filemap.FILE else "memory"
+            yield MappingInfo(iova, last, address, _ACCESS.get(flags & 6, ""), kind)
             start = last + 1
 
     @property
@@ -263,6 +237,7 @@ class Ioas(IoasCore):
 
     def _holders(self) -> str:
         names = [f"HWPT {h.id}" for h in self.hwpts] + [f"device {e.dev_id}" for e in self.endpoints]
+        names += [f"access {a.id}" for a in self.context.accesses if a.ioas is self]
         return f" by {', '.join(names)}" if names else ""
 
     def _end(self, why: str) -> None:

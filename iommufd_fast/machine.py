@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iommufd_fast._core import machines
+from iommufd_fast._core.capsules import of_machine
 from iommufd_fast.errors import check
 
 if TYPE_CHECKING:
+    from typing_extensions import CapsuleType
+
     from iommufd_fast.context import Iommufd
+    from iommufd_fast.dmabuf import DmaBuf
 
 _PRESET_NAMES = {number: name for name, number in machines.PRESETS.items()}
 
@@ -27,7 +31,7 @@ class MachineDevice:
     index, group : int
         Its number and its group's.
     preset, name : str
-        "intel" or "amd", and for example "intel-soft-0".
+        "intel" or "amd" ("embedded": behind a driver that C code brought), and for example "intel-soft-0".
     open : bool
         Whether some context has it open.
     bound : bool
@@ -119,6 +123,7 @@ class Machine:
         made = machines.create_machine(_choice("preset", preset, machines.PRESETS), counts, *numbers, name, policy)
         self._core: machines.MachineHandle = check(made, "machine", f"cannot create {name}")
         self._plugging = threading.Lock()
+        self._synthetic = addresses == "synthetic"
 
     @property
     def devices(self) -> tuple[MachineDevice, ...]:
@@ -134,7 +139,7 @@ class Machine:
     def _device(self, index: int) -> MachineDevice:
         found = check(self._core.device(index), "bind", f"cannot find device {index} of {self._core.name}")
         number, group, preset, name, is_open, bound = found
-        return MachineDevice(number, group, _PRESET_NAMES[preset], name, is_open, bound)
+        return MachineDevice(number, group, _PRESET_NAMES.get(preset, "embedded"), name, is_open, bound)
 
     def plug(self, preset: str | None = None, group: int | None = None) -> MachineDevice:
         """Add a device: of the machine's preset and in a group of its own, unless told otherwise."""
@@ -147,6 +152,17 @@ class Machine:
         from iommufd_fast.context import Iommufd
 
         return Iommufd._open(self)
+
+    def dmabuf(self, size: int) -> DmaBuf:
+        """Make memory of a device's own, `size` bytes rounded up to pages, zero, for `Ioas.map_file` to import."""
+        from iommufd_fast.dmabuf import DmaBuf
+
+        return DmaBuf._make(self, self._core, machines.as_u64(size, "size"))
+
+    @property
+    def capsule(self) -> CapsuleType:
+        """A capsule named "struct iof_machine *", for extension modules that bring devices."""
+        return of_machine(self._core)
 
     @property
     def iotlb(self) -> IotlbStats:

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MappingInfo:
-    """One mapping: the closed range, where it leads in this process, and what devices may do."""
+    """One mapping: the closed range, where it leads, and what devices may do.
+
+    `address` is one of this process, or the offset in the file when `kind` is "file" and not "memory".
+    """
 
     iova: int
     last: int
     address: int
     access: str
+    kind: str = "memory"
 
     @property
     def length(self) -> int:

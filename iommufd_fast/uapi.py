@@ -89,6 +89,35 @@ class AttachFlag(IntFlag):
     PASID = 1
 
 
+class FaultFlag(IntFlag):
+    """Flags of a fault record."""
+
+    PASID_VALID = 1
+    LAST_PAGE = 2
+
+
+class FaultPerm(IntFlag):
+    """What a fault record's device wanted to do."""
+
+    READ = 1
+    WRITE = 2
+    EXEC = 4
+    PRIV = 8
+
+
+class FaultCode(IntEnum):
+    """Answers to a fault."""
+
+    SUCCESS = 0
+    INVALID = 1
+
+
+class VeventFlag(IntFlag):
+    """Flags of an event's header."""
+
+    LOST = 1
+
+
 _TYPES = {"u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "s32": np.int32, "u64": np.uint64}
 
 
@@ -134,3 +163,8 @@ DEVICE_GET_INFO = _struct("u32 argsz flags num_regions num_irqs cap_offset pad")
 DEVICE_BIND_IOMMUFD = _struct("u32 argsz flags; s32 iommufd; u32 out_devid; u64 token_uuid_ptr")
 DEVICE_ATTACH_PT = _struct("u32 argsz flags pt_id pasid")
 DEVICE_DETACH_PT = _struct("u32 argsz flags pasid")
+
+# What is read from and written to the files of fault and event queues.
+FAULT_RECORD = _struct("u32 flags dev_id pasid grpid perm reserved; u64 addr; u32 length cookie")
+FAULT_RESPONSE = _struct("u32 cookie code")
+VEVENT_HEADER = _struct("u32 flags sequence")

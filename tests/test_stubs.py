@@ -23,6 +23,8 @@ ALLOWED = r"""
 .*\.__setstate_cython__
 .*\.__pyx_unpickle_.*
 .*\.__pyx_vtable__
+.*\.__buffer__
+.*\.__release_buffer__
 """
 
 

@@ -13,6 +13,7 @@ import iommufd_fast as iof
 from iommufd_fast import uapi
 
 HEADER = (CSRC / "dispatch" / "uapi.h").read_text()
+FAULTS = (uapi.FaultFlag, uapi.FaultPerm, uapi.FaultCode)
 ENUMS = {
     "IOF_CMD_": uapi.Command,
     "IOF_MAP_": uapi.MapFlag,
@@ -20,6 +21,8 @@ ENUMS = {
     "IOF_HWPT_": uapi.HwptFlag,
     "IOF_BIND_": uapi.BindFlag,
     "IOF_ATTACH_": uapi.AttachFlag,
+    **{f"IOF_FAULT_{m.name}": e for e in FAULTS for m in e},
+    "IOF_VEVENT_": uapi.VeventFlag,
 }
 # Struct names of the header that are not the lower-case name of a command.
 STRUCTS = {
@@ -31,6 +34,9 @@ STRUCTS = {
     "iof_cmd_bind": "DEVICE_BIND_IOMMUFD",
     "iof_cmd_attach": "DEVICE_ATTACH_PT",
     "iof_cmd_detach": "DEVICE_DETACH_PT",
+    "iof_fault_record": "FAULT_RECORD",
+    "iof_fault_response": "FAULT_RESPONSE",
+    "iof_vevent_header": "VEVENT_HEADER",
 }
 
 
@@ -71,7 +77,8 @@ def test_numbers(from_c):
     for name in constants():
         prefix = next(p for p in ("IOF_OPTION_SET", "IOF_OPTION_GET", *ENUMS) if name.startswith(p))
         enum = uapi.OptionOp if prefix in ("IOF_OPTION_SET", "IOF_OPTION_GET") else ENUMS[prefix]
-        member = enum[name.removeprefix("IOF_OPTION_" if enum is uapi.OptionOp else prefix)]
+        known = {uapi.OptionOp: "IOF_OPTION_", **dict.fromkeys(FAULTS, "IOF_FAULT_")}
+        member = enum[name.removeprefix(known.get(enum, prefix))]
         assert member == from_c[name], name
         seen.add(member)
     everything = {m for e in (*ENUMS.values(), uapi.OptionOp) for m in e}
@@ -92,7 +99,8 @@ def test_struct(struct, from_c):
 
 
 def test_every_command_has_a_struct():
-    assert {c.name for c in uapi.Command} | {"RANGE"} == {
+    records = {"RANGE", "FAULT_RECORD", "FAULT_RESPONSE", "VEVENT_HEADER"}
+    assert {c.name for c in uapi.Command} | records == {
         n for n in vars(uapi) if isinstance(getattr(uapi, n), np.dtype)
     }
 

@@ -130,7 +130,7 @@ cdef extern from "iommufd_fast.h" nogil:
         uint32_t hwpts, endpoints, large_pages, pad
         uint64_t index_bytes, record_bytes, table_bytes
     struct iof_hwpt_stats_out "iof_hwpt_stats":
-        uint32_t ioas_id, automatic, endpoints, format
+        uint32_t ioas_id, automatic, endpoints, tracking, format
         uint64_t aperture_start, aperture_last, page_sizes
         uint64_t leaves[64]
         uint64_t tables, table_bytes

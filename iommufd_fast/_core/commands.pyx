@@ -10,6 +10,7 @@ from libc.stdlib cimport calloc, free
 
 from iommufd_fast._core.args cimport u64
 from iommufd_fast._core.capi cimport *
+from iommufd_fast._core.capi_contract cimport IOF_ATTACH_PASID
 from iommufd_fast._core.channel cimport Handle
 
 cdef extern from "errno.h" nogil:
@@ -90,13 +91,6 @@ cdef class ContextHandle(Handle):
             return err
         return c.val64
 
-    def hwpt_alloc(self, uint32_t flags, uint32_t dev, uint32_t pt):
-        cdef iof_cmd_hwpt_alloc c = iof_cmd_hwpt_alloc(sizeof(c), flags, dev, pt, 0, 0, 0, 0, 0, 0, 0)
-        cdef int err = self.raw(IOF_CMD_HWPT_ALLOC, &c)
-        if err < 0:
-            return err
-        return c.out_hwpt_id
-
     def endpoints(self, uint32_t dev, uint32_t ioas):
         """[(dev_id, pasid or None, hwpt_id, ioas_id, device index, group index), …]; ids of 0 filter nothing."""
         cdef iof_endpoint_info *list
@@ -143,7 +137,8 @@ cdef class ContextHandle(Handle):
         if err < 0:
             return err
         return {
-            "ioas_id": s.ioas_id, "automatic": bool(s.automatic), "endpoints": s.endpoints, "format": s.format,
+            "ioas_id": s.ioas_id, "automatic": bool(s.automatic), "endpoints": s.endpoints,
+            "tracking": bool(s.tracking), "format": s.format,
             "aperture": (s.aperture_start, s.aperture_last), "page_sizes": s.page_sizes,
             "leaves": {1 << i: s.leaves[i] for i in range(64) if s.leaves[i]},
             "tables": s.tables, "table_bytes": s.table_bytes}
@@ -182,15 +177,16 @@ cdef class DeviceHandle(Handle):
             return err
         return c.out_devid
 
-    def attach(self, uint32_t pt):
-        cdef iof_cmd_attach c = iof_cmd_attach(12, 0, pt, 0)
+    def attach(self, uint32_t pt, uint32_t pasid=0):
+        """The page table's id. PASID 0: the requester id."""
+        cdef iof_cmd_attach c = iof_cmd_attach(16 if pasid else 12, IOF_ATTACH_PASID if pasid else 0, pt, pasid)
         cdef int err = self.raw(IOF_CMD_DEVICE_ATTACH_PT, &c)
         if err < 0:
             return err
         return c.pt_id
 
-    def detach(self):
-        cdef iof_cmd_detach c = iof_cmd_detach(8, 0, 0)
+    def detach(self, uint32_t pasid=0):
+        cdef iof_cmd_detach c = iof_cmd_detach(12 if pasid else 8, IOF_ATTACH_PASID if pasid else 0, pasid)
         return self.raw(IOF_CMD_DEVICE_DETACH_PT, &c)
 
     def info(self):

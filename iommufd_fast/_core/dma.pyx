@@ -6,7 +6,7 @@ A scatter-gather list is a sequence of (iova, length) pairs; the bytes are in th
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -15,6 +15,7 @@ from iommufd_fast._core.capi cimport *
 from iommufd_fast._core.channel cimport Handle
 from iommufd_fast._core.commands cimport DeviceHandle
 
+from iommufd_fast._core.machines import as_u64
 from iommufd_fast.errors import DmaFault, failed
 
 cdef dict REASONS = {
@@ -51,10 +52,10 @@ cdef iof_dma_segment *segments(where, uint64_t length, bint have_length, size_t 
     return list
 
 
-cdef int run(DeviceHandle dev, iof_dma_args *dma) except -1:
+cdef int run(DeviceHandle dev, iof_dma_args *dma, pasid) except -1:
     """Run one DMA; a fault becomes DmaFault."""
     cdef int err
-    dma.pasid = IOF_NO_PASID
+    dma.pasid = IOF_NO_PASID if pasid is None else <uint32_t>as_u64(pasid, "pasid", 0xfffff)
     dev.enter()
     with nogil:
         err = iof_dma(dev.h, dma)
@@ -64,14 +65,15 @@ cdef int run(DeviceHandle dev, iof_dma_args *dma) except -1:
     verb = VERBS[dma.op]
     if dma.reason in REASONS:
         reason, sentence = REASONS[dma.reason]
+        who = dev.name if pasid is None else f"{dev.name} with pasid {pasid}"
         where = f"at IOVA {dma.fault_iova:#x} after {dma.done:#x} bytes"
-        raise DmaFault(f"DMA {verb} by {dev.name} stopped {where}: {sentence}",
+        raise DmaFault(f"DMA {verb} by {who} stopped {where}: {sentence}",
                        dma.fault_iova, reason, bool(dma.fault_write), dma.done)
     raise failed(err, "dma", f"DMA {verb} by {dev.name}")
 
 
 cdef int transfer(DeviceHandle dev, iof_dma_op op, where, uint64_t length, bint have_length, void *buffer,
-                  uint64_t room) except -1:
+                  uint64_t room, pasid) except -1:
     cdef iof_dma_args dma
     cdef uint64_t total
     memset(&dma, 0, sizeof(dma))
@@ -80,12 +82,12 @@ cdef int transfer(DeviceHandle dev, iof_dma_op op, where, uint64_t length, bint 
         if total != room:
             raise ValueError(f"the segments have {total} bytes, but the buffer has {room}")
         dma.op, dma.segments, dma.buffer = op, list, buffer
-        return run(dev, &dma)
+        return run(dev, &dma, pasid)
     finally:
         free(list)
 
 
-def read(DeviceHandle dev not None, where, length=None):
+def read(DeviceHandle dev not None, where, length=None, pasid=None):
     """Read what a device reads from memory, as bytes."""
     cdef bint single = length is not None
     cdef uint64_t total = u64(length, "length") if single else 0
@@ -96,30 +98,30 @@ def read(DeviceHandle dev not None, where, length=None):
     if total > <uint64_t>(1 << 62):
         raise ValueError(f"length {total:#x} is more than fits into bytes")
     out = PyBytes_FromStringAndSize(NULL, total)
-    transfer(dev, IOF_DMA_READ, where, total, single, PyBytes_AS_STRING(out), total)
+    transfer(dev, IOF_DMA_READ, where, total, single, PyBytes_AS_STRING(out), total, pasid)
     return out
 
 
-def read_into(DeviceHandle dev not None, where, buffer):
+def read_into(DeviceHandle dev not None, where, buffer, pasid=None):
     """The same into a writable buffer, which also decides the length when `where` is one IOVA."""
-    move(dev, IOF_DMA_READ, where, buffer, PyBUF_WRITABLE)
+    move(dev, IOF_DMA_READ, where, buffer, PyBUF_WRITABLE, pasid)
 
 
-def write(DeviceHandle dev not None, where, data):
+def write(DeviceHandle dev not None, where, data, pasid=None):
     """Write data to memory as the device."""
-    move(dev, IOF_DMA_WRITE, where, data, PyBUF_SIMPLE)
+    move(dev, IOF_DMA_WRITE, where, data, PyBUF_SIMPLE, pasid)
 
 
-cdef int move(DeviceHandle dev, iof_dma_op op, where, data, int flags) except -1:
+cdef int move(DeviceHandle dev, iof_dma_op op, where, data, int flags, pasid) except -1:
     cdef Py_buffer view
     PyObject_GetBuffer(data, &view, flags)
     try:
-        return transfer(dev, op, where, view.len, hasattr(where, "__index__"), view.buf, view.len)
+        return transfer(dev, op, where, view.len, hasattr(where, "__index__"), view.buf, view.len, pasid)
     finally:
         PyBuffer_Release(&view)
 
 
-def fill(DeviceHandle dev not None, iova, length, byte=0):
+def fill(DeviceHandle dev not None, iova, length, byte=0, pasid=None):
     """Fill memory with one byte value."""
     cdef iof_dma_args dma
     cdef iof_dma_segment one = iof_dma_segment(u64(iova, "iova"), u64(length, "length"))
@@ -128,13 +130,13 @@ def fill(DeviceHandle dev not None, iova, length, byte=0):
         raise ValueError(f"byte must be in 0..255, not {value}")
     memset(&dma, 0, sizeof(dma))
     dma.op, dma.segments, dma.n_segments, dma.fill = IOF_DMA_FILL, &one, 1, <unsigned char>value
-    run(dev, &dma)
+    run(dev, &dma, pasid)
 
 
-def copy(DeviceHandle dev not None, dst, src, length):
+def copy(DeviceHandle dev not None, dst, src, length, pasid=None):
     """Copy inside the device's address space."""
     cdef iof_dma_args dma
     cdef iof_dma_segment one = iof_dma_segment(u64(dst, "dst"), u64(length, "length"))
     memset(&dma, 0, sizeof(dma))
     dma.op, dma.segments, dma.n_segments, dma.source = IOF_DMA_COPY, &one, 1, u64(src, "src")
-    run(dev, &dma)
+    run(dev, &dma, pasid)

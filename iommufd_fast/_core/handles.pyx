@@ -5,6 +5,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from iommufd_fast._core.capi cimport *
+from iommufd_fast._core.capi_contract cimport IOF_MAPPING_FILE
 from iommufd_fast._core.ledger cimport Home
 from iommufd_fast._core.mapping cimport LIVE, Mapping, is_there, retire
 
@@ -47,6 +48,7 @@ def adopt(Home home not None, uint64_t iova, uint64_t length, uint32_t flags, li
     home.check()
     while iof_ioas_mapping(home.handle.h, home.id, at, last, &info) == 0:
         whole = piece(home, info.iova, info.last, info.address, flags, owners, made)
+        whole.file = (info.flags & IOF_MAPPING_FILE) != 0
         whole.enlist()
         parts.append(whole)
         if info.last >= last:
@@ -56,6 +58,7 @@ def adopt(Home home not None, uint64_t iova, uint64_t length, uint32_t flags, li
         return parts[0]
     whole = piece(home, iova, last, parts[0].address if parts else 0, flags, owners, made)
     whole.parts, whole.state = tuple(parts), LIVE
+    whole.file = len(parts) > 0 and (<Mapping>parts[0]).file
     return whole
 
 

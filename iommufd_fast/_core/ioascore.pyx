@@ -52,8 +52,6 @@ def access_flags(access):
 cdef class IoasCore(Home):
     """An IOAS of an open context; made by `Iommufd.ioas`."""
 
-    cdef bint probing
-
     def __init__(self):
         raise TypeError("an Ioas is made by context.ioas()")
 

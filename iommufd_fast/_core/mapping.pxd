@@ -18,6 +18,7 @@ cdef class Mapping:
     cdef object origin
     cdef Py_buffer view
     cdef bint exported
+    cdef bint file
     cdef tuple parts
     cdef State state
     cdef uint32_t flags

@@ -2,18 +2,16 @@
 # cython: language_level=3, freethreading_compatible=False
 """Mapping one range, and what keeps its memory alive: the hot path of the control plane.
 
-A Mapping *holds* its memory (a reference for an ndarray, a buffer export for everything else) from before the
-engine maps it until after
-the engine has unmapped it, whoever asked for that. It is LIVE, BUSY while one thread unmaps it, CLOSED by its own
-unmap(), or STALE: unmapped by other means. Changes of state and ledger happen under the GIL with no Python code
-between.
+A Mapping *holds* its memory (a reference for an ndarray, a buffer export for everything else) from before the engine
+maps it until after the engine has unmapped it, whoever asked for that. It is LIVE, BUSY while one thread unmaps it,
+CLOSED by its own unmap(), or STALE: unmapped by other means. Changes of state and ledger happen under the GIL with no
+Python code between.
 
 An object is mapped by whole pages, because page tables know nothing smaller: `at` and `size` are the object's bytes,
-the node's range is what is mapped.
+the node's range is what is mapped. Of a file nothing is held, since the engine does; `base` is the offset in it.
 
-There is no Cython free list here: it keeps the "finalized" mark of an object that it hands out again, and then a
-forgotten
-mapping would not be unmapped. Python's own allocator is as good (6 ns).
+No Cython free list: it keeps the "finalized" mark of an object that it hands out again, and then a forgotten mapping
+would not be unmapped. Python's own allocator is as good (6 ns).
 """
 cimport cython
 from cpython.ref cimport Py_INCREF
@@ -41,10 +39,7 @@ cdef tuple ACCESS = ("", "", "w", "", "r", "", "rw", "")  # by IOF_MAP_READABLE 
 
 @cython.no_gc_clear
 cdef class Mapping:
-    """Memory that devices reach at `iova`. Made by `Ioas.map` and `Ioas.copy_to`; a context manager.
-
-    Safe to use from several threads.
-    """
+    """Memory that devices reach at `iova`. Made by `Ioas.map` and the like; a context manager, for any thread."""
 
     def __init__(self):
         raise TypeError("a Mapping is made by ioas.map(buffer)")
@@ -69,8 +64,13 @@ cdef class Mapping:
 
     @property
     def address(self):
-        """Address of the first byte in this process."""
-        return self.base
+        """Address of the first byte in this process; None for a file."""
+        return None if self.file else self.base
+
+    @property
+    def offset(self):
+        """Where in its file the first byte is; None for memory."""
+        return self.base if self.file else None
 
     @property
     def access(self):
@@ -140,7 +140,8 @@ cdef class Mapping:
         return self.size
 
     def __repr__(self):
-        kind = "plain memory" if self.owner is None else type(self.owner).__name__
+        plain = "file" if self.file else "plain memory"
+        kind = plain if self.owner is None else type(self.owner).__name__
         where = "" if self.core is None else f" in IOAS {self.core.id}"
         state = "stale" if self.parts is not None and self.stale else STATES[self.state]
         return (f"<Mapping {state}: IOVA {self.at:#x}+{self.size:#x} {self.access}{where}, "

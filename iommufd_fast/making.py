@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a context makes beyond devices and address spaces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakSet
+
+from iommufd_fast import uapi
+from iommufd_fast._core import machines
+from iommufd_fast._core import objects as core
+from iommufd_fast._core.capsules import of_handle
+from iommufd_fast.access import Access, OnUnmap
+from iommufd_fast.device import Device
+from iommufd_fast.errors import check
+from iommufd_fast.faults import FaultQueue
+from iommufd_fast.hwpt import Hwpt
+from iommufd_fast.ioas import Ioas
+from iommufd_fast.objects import ContextObject
+from iommufd_fast.queues import Queue
+from iommufd_fast.viommu import Region, Vdevice, Viommu
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, CapsuleType
+
+    from iommufd_fast._core.commands import ContextHandle
+    from iommufd_fast.context import Iommufd
+
+Made = TypeVar("Made", bound=ContextObject)
+
+
+class Maker:
+    """The part of `Iommufd` that makes page tables, queues, vIOMMUs, accesses and mappings of its file."""
+
+    _h: ContextHandle
+    _hwpts: dict[int, Hwpt]
+    _objects: dict[int, ContextObject]
+    _accesses: set[Access]
+    _regions: WeakSet[Region]
+
+    def _keep(self, made: Made) -> Made:
+        self._objects[made.id] = made
+        return made
+
+    def _own(self: Iommufd, **handles: Device | Ioas | ContextObject) -> None:  # type: ignore[misc]
+        """Refuse handles that are closed, or another context's."""
+        for name, handle in handles.items():
+            if handle.closed:
+                raise ValueError(f"{name} {handle!r} is closed")
+            if handle.context is not self:
+                raise ValueError(f"{name} {handle!r} must belong to this context")
+        self._h.check_open()
+
+    def hwpt(  # type: ignore[misc]
+        self: Iommufd,
+        device: Device,
+        target: Ioas | Hwpt | Viommu,
+        flags: int = 0,
+        *,
+        data: tuple[int, Buffer] | None = None,
+        fault: FaultQueue | None = None,
+    ) -> Hwpt:
+        """Make a page table of the device's kind, to attach devices to explicitly.
+
+        Parameters
+        ----------
+        target : Ioas, Hwpt or Viommu
+            An IOAS feeds the page table. On a page table that was made with NEST_PARENT, or on a vIOMMU, a *nested* one
+            is made, which holds a guest's.
+        flags : uapi.HwptFlag
+            NEST_PARENT, DIRTY_TRACKING, PASID (its devices may use PASIDs); FAULT_ID_VALID is set by `fault`.
+        data : (int, buffer), optional
+            The driver's number for the layout, and its struct; nested page tables need it.
+        fault : FaultQueue, optional
+            Where page requests of devices that are attached to it go.
+
+        Raises
+        ------
+        NotSupported
+            The device's IOMMU cannot do what flags or data ask for; soft IOMMUs have no nested page tables.
+        """
+        if not isinstance(device, Device) or not isinstance(target, (Ioas, Hwpt, Viommu)):
+            raise TypeError("hwpt() takes a Device and an Ioas, a Hwpt or a Viommu")
+        self._own(device=device, target=target)
+        bits = machines.as_u64(flags, "flags", 0xFFFFFFFF)
+        if fault is not None:
+            if not isinstance(fault, FaultQueue):
+                raise TypeError(f"fault must be a FaultQueue, not {type(fault).__name__}")
+            self._own(fault=fault)
+            bits |= uapi.HwptFlag.FAULT_ID_VALID
+        kind, struct = (0, None) if data is None else data
+        kind = machines.as_u64(kind, "data[0]", 0xFFFFFFFF)
+        answer = core.hwpt_alloc(self._h, bits, device.id, target.id, kind, struct, fault.id if fault else 0)
+        number = check(answer, "hwpt", f"cannot make a page table of {target!r} for {device.name}")
+        parent = None if isinstance(target, Ioas) else target
+        below = target.parent if isinstance(target, Viommu) else target
+        ioas = below if isinstance(below, Ioas) else below.ioas
+        fields = {"context": self, "id": number, "ioas": ioas, "automatic": False, "parent": parent, "fault": fault}
+        made = self._hwpts[number] = Hwpt._new(**fields)
+        return made
+
+    def fault_queue(self: Iommufd) -> FaultQueue:  # type: ignore[misc]
+        """Make a queue for page requests of devices; see `hwpt`'s `fault`."""
+        answer = core.fault_queue_alloc(self._h)
+        number, fd = check(answer, "fault_queue", f"cannot make a fault queue in {self._h.name}")
+        return self._keep(FaultQueue._open(f"fault queue {number}", fd, context=self, id=number))
+
+    def viommu(  # type: ignore[misc]
+        self: Iommufd,
+        device: Device,
+        parent: Hwpt,
+        type: int,
+        *,
+        data: Buffer | None = None,
+    ) -> Viommu:
+        """Make a virtual IOMMU for a device, on a page table that was made with NEST_PARENT.
+
+        Parameters
+        ----------
+        type : int
+            The driver's number for the kind (ARM SMMUv3: 1, Tegra241 CMDQV: 2, or an embedder's).
+        data : buffer, optional
+            The driver's struct. What it answers is in ``Viommu.data``.
+
+        Raises
+        ------
+        NotSupported
+            The device's IOMMU has no vIOMMUs of that type; soft IOMMUs have none at all.
+        """
+        if not isinstance(device, Device) or not isinstance(parent, Hwpt):
+            raise TypeError("viommu() takes a Device and a Hwpt")
+        self._own(device=device, parent=parent)
+        kind, struct = machines.as_u64(type, "type", 0xFFFFFFFF), None if data is None else bytearray(data)
+        what = f"cannot make a vIOMMU of type {kind:#x} for {device.name} on {parent!r}"
+        number = check(core.viommu_alloc(self._h, kind, device.id, parent.id, struct), "viommu", what)
+        fields = {"device": device, "parent": parent, "type": kind, "data": bytes(struct or b"")}
+        return self._keep(Viommu._new(context=self, id=number, **fields))
+
+    def access(  # type: ignore[misc]
+        self: Iommufd,
+        ioas: Ioas | None = None,
+        *,
+        pin: bool = True,
+        on_unmap: OnUnmap | None = None,
+    ) -> Access:
+        """Use an address space from this process, without an IOMMU: what an emulated device does.
+
+        Parameters
+        ----------
+        ioas : Ioas, optional
+            Attach there at once.
+        pin : bool
+            Whether memory shall be pinned. If not, only `Access.read` and `Access.write` work.
+        on_unmap : callable, optional
+            ``on_unmap(access, iova, length)`` is called before memory that may be pinned is unmapped, by the thread
+            that unmaps, and may give back pins. Those that it leaves are given back afterwards. An exception in it
+            cannot go to the caller and is given to ``sys.unraisablehook``.
+        """
+        if on_unmap is not None and not callable(on_unmap):
+            raise TypeError(f"on_unmap must be callable, not {on_unmap!r}")
+        if on_unmap is not None and not pin:
+            raise ValueError("on_unmap is for accesses that pin")
+        self._h.check_open()
+        made = Access._new(self, bool(pin), on_unmap)
+        self._accesses.add(made)
+        if ioas is not None:
+            try:
+                made.attach(ioas)
+            except BaseException:
+                made.close()
+                raise
+        return made
+
+    def mmap(self: Iommufd, offset: int, length: int) -> Region:  # type: ignore[misc]
+        """Map memory that a vIOMMU shares: offset and length as its driver told them."""
+        start, size = machines.as_u64(offset, "offset"), machines.as_u64(length, "length", (1 << 63) - 1)
+        region = Region.__new__(Region)
+        check(region._begin(self._h, start, size), "mmap", f"cannot map {size:#x} bytes at offset {start:#x}")
+        self._regions.add(region)
+        return region
+
+    def change_process(self: Iommufd) -> None:  # type: ignore[misc]
+        """Let this process pay for all that is mapped in this context (IOAS_CHANGE_PROCESS).
+
+        Only files can change hands, so no other memory may be mapped in any IOAS. For the process that pays already it
+        does nothing.
+        """
+        check(core.change_process(self._h), "change_process", f"{self._h.name} cannot change hands")
+
+    @property
+    def capsule(self: Iommufd) -> CapsuleType:  # type: ignore[misc]
+        """A capsule named "struct iof_handle *" for extension modules; valid until this is closed."""
+        return of_handle(self._h)
+
+    # -- keeping handles true -----------------------------------------------------------------------------------------
+
+    def _device_gone(self, device: Device) -> None:
+        """What the engine destroys with a device."""
+        for number, made in list(self._objects.items()):
+            if isinstance(made, Vdevice) and made.device is device:
+                del self._objects[number]
+                made._end("went with its device")
+
+    def _close_files(self) -> None:
+        """Before the context is closed: what holds it open, and what must not be used afterwards."""
+        for access in list(self._accesses):
+            access.close()
+        for region in list(self._regions):
+            region._abandon()
+        for made in list(self._objects.values()):
+            if isinstance(made, Queue):
+                made._end("was closed with its context")
