@@ -4,9 +4,12 @@ from typing import TypeAlias
 
 from typing_extensions import Buffer
 
-Memory: TypeAlias = (
+_Memory: TypeAlias = (
     Callable[[int], int | None] | Buffer | Mapping[int, Buffer] | tuple[Buffer, int] | Iterable[tuple[Buffer, int]]
 )
 
+class Call:  # a reader that is a callable; made by ForeignMemory
+    def __init__(self, function: Callable[[int], int | None]) -> None: ...
+
 class ForeignMemory:
-    def __init__(self, memory: Memory) -> None: ...
+    def __init__(self, memory: _Memory) -> None: ...
