@@ -93,11 +93,21 @@ def test_the_environment_chooses_and_the_option_overrides():
     assert done.returncode == 2 and "'vax'" in done.stdout
 
 
+def test_groups():
+    code = "import os\ndef can(n):\n  try: return os.open(f'/dev/vfio/devices/vfio{n}', os.O_RDWR)\n"
+    code += "  except OSError: return False\nprint(sum(bool(can(n)) for n in range(5)))"
+    assert shell("--groups", "2,1", "--", sys.executable, "-c", code).stdout == "3\n"
+    assert shell("--", sys.executable, "-c", code, IOMMUFD_FAST_GROUPS="1,1,2").stdout == "4\n"
+    for wrong in ("", "0", "2,", "a", "65536", "1;2", ",".join(["1"] * 257)):
+        code, output = refused("--groups", wrong, "--", "true")
+        assert code == 2 and "--groups" in output, wrong
+
+
 def test_what_is_preloaded_already_stays():
     here = Path("/ours/lib.so")
-    found = command.environment(here, "amd", {"LD_PRELOAD": "/a.so:/b.so /ours/lib.so", "X": "1"})
+    found = command.environment(here, "amd", None, {"LD_PRELOAD": "/a.so:/b.so /ours/lib.so", "X": "1"})
     assert found == {"LD_PRELOAD": "/ours/lib.so /a.so /b.so", "X": "1", "IOMMUFD_FAST_MACHINE": "amd"}
-    assert command.environment(here, "intel", {})["LD_PRELOAD"] == "/ours/lib.so"
+    assert command.environment(here, "intel", None, {})["LD_PRELOAD"] == "/ours/lib.so"
 
 
 def test_the_list_is_what_the_library_exports():

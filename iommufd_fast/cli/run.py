@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -15,8 +16,9 @@ import click
 from iommufd_fast.cli import program
 
 MACHINES = ("intel", "amd", "mock")
-MACHINE = "IOMMUFD_FAST_MACHINE"
+MACHINE, GROUPS = "IOMMUFD_FAST_MACHINE", "IOMMUFD_FAST_GROUPS"
 LIBRARY = "libiommufd_fast_preload.so"
+MOST_DEVICES, MOST_GROUPS = 65535, 256  # of csrc/preload/start.c
 SCRIPTS_DEEP = 4  # a script's interpreter may be a script; the kernel stops there
 
 
@@ -106,10 +108,23 @@ def check(path: Path, ours: tuple[int, int]) -> None:
         raise Refused(f"{shown}: is linked with musl, and this library with glibc; the shim cannot reach it")
 
 
-def environment(preload: Path, machine: str, before: dict[str, str]) -> dict[str, str]:
+def environment(preload: Path, machine: str, groups: str | None, before: dict[str, str]) -> dict[str, str]:
     """The program's: ours goes in front of what is preloaded already."""
     others = [p for p in before.get("LD_PRELOAD", "").replace(":", " ").split() if p != str(preload)]
-    return {**before, "LD_PRELOAD": " ".join([str(preload), *others]), MACHINE: machine}
+    chosen = {GROUPS: groups} if groups is not None else {}
+    return {**before, "LD_PRELOAD": " ".join([str(preload), *others]), MACHINE: machine, **chosen}
+
+
+def groups_value(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """What the library reads, which stops silently at what it does not understand."""
+    if value is None:
+        return None
+    sizes = value.split(",")
+    if not all(re.fullmatch("[1-9][0-9]{0,4}", size) and int(size) <= MOST_DEVICES for size in sizes):
+        raise click.BadParameter(f"{value!r} is no list of numbers from 1 to {MOST_DEVICES}, such as 2,1")
+    if len(sizes) > MOST_GROUPS:
+        raise click.BadParameter(f"{len(sizes)} groups are more than {MOST_GROUPS}")
+    return value
 
 
 def execute(path: Path, words: tuple[str, ...], env: dict[str, str]) -> NoReturn:
@@ -135,14 +150,21 @@ def execute(path: Path, words: tuple[str, ...], env: dict[str, str]) -> NoReturn
     show_envvar=True,
     help="The IOMMU and devices that the program finds.",
 )
+@click.option(
+    "--groups",
+    metavar="N,N,...",
+    callback=groups_value,
+    envvar=GROUPS,
+    show_envvar=True,
+    help="Devices of each group (intel, amd); one of one when not given.",
+)
 @click.option("--list", "as_list", is_flag=True, help="Print the functions that are interposed, one a line.")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="-- PROGRAM [ARGS]...")
-def command(machine: str, as_list: bool, words: tuple[str, ...]) -> None:
+def command(machine: str, groups: str | None, as_list: bool, words: tuple[str, ...]) -> None:
     """Run PROGRAM so that its use of /dev/iommu, and of /dev/vfio/devices/vfioN, reaches an engine in its own process.
 
     \b
-    --machine intel   a VT-d IOMMU; IOMMUFD_FAST_GROUPS=2,1 gives it two groups, of two
-                      devices and of one (default: one device)
+    --machine intel   a VT-d IOMMU; with --groups 2,1 it has three devices, in two groups
     --machine amd     the same with an AMD IOMMU
     --machine mock    Linux's selftest device, with its commands on /dev/iommu
 
@@ -160,4 +182,4 @@ def command(machine: str, as_list: bool, words: tuple[str, ...]) -> None:
         check(found, program.look(path).kind)
     except OSError as e:
         raise Refused(f"{words[0]}: {e.strerror}") from e
-    execute(found, words, environment(path, machine, dict(os.environ)))
+    execute(found, words, environment(path, machine, groups, dict(os.environ)))
