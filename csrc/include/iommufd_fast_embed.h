@@ -82,6 +82,10 @@ int iof_hwpt_set_dirty(struct iof_hwpt *hwpt, uint64_t iova);
 
 /* The device address of the page behind an address of this process (synthetic machines): 0, -EFAULT, -EOPNOTSUPP. */
 int iof_machine_identify(struct iof_machine *m, uint64_t va, uint64_t *address);
+/* The same for the n pages from the one behind va on, all of them or an error; one look at this process's mappings. Also -ENOMEM. */
+int iof_machine_identify_many(struct iof_machine *m, uint64_t va, size_t n, uint64_t *addresses);
+/* The pin count of the page with this device address: what iof_machine_pins() says of an address that leads there. -EOPNOTSUPP. */
+int64_t iof_machine_pins_at(struct iof_machine *m, uint64_t address);
 
 /* ---- memory ---- */
 

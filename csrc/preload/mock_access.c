@@ -131,19 +131,16 @@ static void drop_access(struct mock_call *call, void *file)
 
 /* ---- pins ---- */
 
-/* Are these the pages behind the addresses from uptr on? */
+/* Are these the pages behind the addresses from uptr on? (4096 at most: MOCK_LARGEST.) */
 static int check_pages(struct mock *m, const uint64_t *addresses, uint64_t n, uint64_t uptr)
 {
-	for (uint64_t i = 0; i < n; i++) {
-		uint64_t address;
-		int rc = iof_machine_identify(m->machine, uptr + (i << IOF_PAGE_SHIFT), &address);
+	uint64_t *there = iof_mem_get(m->alloc, n * sizeof(*there), 16);
+	int rc = there ? iof_machine_identify_many(m->machine, uptr, n, there) : -ENOMEM;
 
-		if (rc)
-			return rc;
-		if (address != addresses[i])
-			return -EBADE;
-	}
-	return 0;
+	if (!rc && memcmp(there, addresses, n * sizeof(*there)))
+		rc = -EBADE;
+	iof_mem_put(m->alloc, there, n * sizeof(*there));
+	return rc;
 }
 
 static int pin_item(struct mock_access *a, const struct mock_cmd *cmd, uint64_t *addresses, uint64_t n, struct mock_item *item)

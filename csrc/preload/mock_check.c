@@ -4,6 +4,7 @@
 
 #include "preload/mock_priv.h"
 
+#define CHUNK 128u /* pages looked up at a time */
 #define DIRTY_BITS_MAX (UINT64_C(1) << 27)
 
 static bool is_multiple(uint64_t v, uint64_t of)
@@ -24,24 +25,28 @@ struct map_check {
 	int rc;
 };
 
-static int compare(struct map_check *c, const struct iof_hwpt *hwpt, uint64_t step)
+/* One piece of at most CHUNK pages: `n` bytes from `done` on. */
+static int compare_piece(const struct map_check *c, const struct iof_hwpt *hwpt, uint64_t step, uint64_t done, uint64_t n)
 {
-	uint64_t page = UINT64_MAX, address = 0;
+	uint64_t va = c->uptr + done, first = va & ~IOF_PAGE_MASK, addresses[CHUNK];
+	int rc = iof_machine_identify_many(c->machine, va, (va + n - 1 - first) / IOF_PAGE_SIZE + 1, addresses);
 
-	for (uint64_t done = 0; done < c->length; done += step) {
-		uint64_t va = c->uptr + done;
+	for (uint64_t i = 0; i < n && !rc; i += step) {
+		uint64_t want = addresses[(va + i - first) >> IOF_PAGE_SHIFT] + ((va + i) & IOF_PAGE_MASK);
 
-		if (va >> IOF_PAGE_SHIFT != page) {
-			int rc = iof_machine_identify(c->machine, va, &address);
-
-			if (rc)
-				return rc;
-			page = va >> IOF_PAGE_SHIFT;
-		}
-		if (iof_hwpt_lookup(hwpt, c->iova + done) != address + (va & IOF_PAGE_MASK))
-			return -EINVAL;
+		rc = iof_hwpt_lookup(hwpt, c->iova + done + i) == want ? 0 : -EINVAL;
 	}
-	return 0;
+	return rc;
+}
+
+static int compare(const struct map_check *c, const struct iof_hwpt *hwpt, uint64_t step)
+{
+	const uint64_t piece = (CHUNK - 1) * IOF_PAGE_SIZE; /* need not begin with a page */
+	int rc = 0;
+
+	for (uint64_t done = 0; done < c->length && !rc; done += piece)
+		rc = compare_piece(c, hwpt, step, done, c->length - done < piece ? c->length - done : piece);
+	return rc;
 }
 
 static int check_map(void *arg, struct iof_hwpt *hwpt)
@@ -84,25 +89,31 @@ int mock_check_map(struct mock_call *call, struct mock_cmd *cmd)
 	return with_hwpt(call, cmd->id, run_check_map, &c, &c.rc);
 }
 
+/* n pages, each with so many pins? They are made to be there first, as the kernel's look-up does. */
+static int check_pins(struct iof_machine *m, uint64_t at, uint64_t n, uint32_t pins)
+{
+	uint64_t addresses[CHUNK];
+	int rc = iof_touch(at, at + (n << IOF_PAGE_SHIFT) - 1, false, NULL);
+
+	if (!rc)
+		rc = iof_machine_identify_many(m, at, n, addresses);
+	for (uint64_t i = 0; i < n && !rc; i++)
+		rc = iof_machine_pins_at(m, addresses[i]) == pins ? 0 : -EIO;
+	return rc;
+}
+
 int mock_check_refs(struct mock_call *call, struct mock_cmd *cmd)
 {
-	uint64_t at = cmd->check_refs.uptr, length = cmd->check_refs.length, last = at + length;
+	uint64_t at = cmd->check_refs.uptr, length = cmd->check_refs.length, n;
+	int rc = 0;
 
-	if (!is_multiple(at, IOF_PAGE_SIZE) || !is_multiple(length, IOF_PAGE_SIZE) || last < at)
+	if (!is_multiple(at, IOF_PAGE_SIZE) || !is_multiple(length, IOF_PAGE_SIZE) || at + length < at)
 		return -EINVAL;
-	for (; at < last; at += IOF_PAGE_SIZE) {
-		int64_t pins;
-		int rc = iof_touch(at, at, false, NULL);
-
-		if (rc)
-			return rc;
-		pins = iof_machine_pins(call->mock->machine, at);
-		if (pins < 0)
-			return (int)pins;
-		if (pins != cmd->check_refs.refs)
-			return -EIO;
+	for (uint64_t pages = length >> IOF_PAGE_SHIFT; pages && !rc; pages -= n, at += n << IOF_PAGE_SHIFT) {
+		n = pages < CHUNK ? pages : CHUNK;
+		rc = check_pins(call->mock->machine, at, n, cmd->check_refs.refs);
 	}
-	return 0;
+	return rc;
 }
 
 /* ---- words ---- */

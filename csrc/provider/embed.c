@@ -244,17 +244,30 @@ int iof_hwpt_set_dirty(struct iof_hwpt *hwpt, uint64_t iova)
 	return iof_hwpt_mark_dirty(hwpt, iova);
 }
 
-static int first_address(void *ctx, struct iof_identity_run run)
+static int write_run(void *ctx, struct iof_identity_run run)
 {
-	*(uint64_t *)ctx = run.address;
+	uint64_t **to = ctx;
+
+	for (uint64_t i = 0; i < run.npages; i++)
+		*(*to)++ = run.address + (i << IOF_PAGE_SHIFT);
 	return 0;
+}
+
+int iof_machine_identify_many(struct iof_machine *m, uint64_t va, size_t n, uint64_t *addresses)
+{
+	if (!m->memory.identities)
+		return -EOPNOTSUPP;
+	return iof_identity_runs(m->memory.identities, iof_align_down(va, IOF_PAGE_SIZE), n, false, write_run, &addresses);
 }
 
 int iof_machine_identify(struct iof_machine *m, uint64_t va, uint64_t *address)
 {
-	if (!m->memory.identities)
-		return -EOPNOTSUPP;
-	return iof_identity_runs(m->memory.identities, iof_align_down(va, IOF_PAGE_SIZE), 1, false, first_address, address);
+	return iof_machine_identify_many(m, va, 1, address);
+}
+
+int64_t iof_machine_pins_at(struct iof_machine *m, uint64_t address)
+{
+	return m->memory.identities ? (int64_t)iof_identity_pins(m->memory.identities, address) : -EOPNOTSUPP;
 }
 
 /* ---- memory ---- */
