@@ -16,16 +16,19 @@ static void answered(void *data, uint32_t pasid, uint32_t group, uint32_t code)
 	a->group = group;
 }
 
-/* Plugs n devices into one new group: the rig, and the index of the first. The rig must outlive the machine. */
+/* Plugs n devices, each into a group of its own: the rig, and the index of the first. The rig must outlive the machine. */
 struct rig *rig_make(struct iof_machine *m, unsigned n, uint32_t *index)
 {
 	struct rig *r = malloc(sizeof(*r));
 	struct iof_iommu *iommu;
+	uint32_t at;
+	int rc;
 
 	rig_init(r);
-	if (iof_machine_add_driver(m, &rig_driver, r, &iommu) || rig_plug(r, m, iommu, 0, n, index))
-		return NULL;
-	return r;
+	rc = iof_machine_add_driver(m, &rig_driver, r, &iommu);
+	for (unsigned i = 0; i < n && !rc; i++)
+		rc = rig_plug(r, m, iommu, i, 1, i ? &at : index);
+	return rc ? NULL : r;
 }
 
 void rig_free(struct rig *r)
