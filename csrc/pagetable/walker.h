@@ -220,6 +220,7 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 #include "pagetable/walker_dirty.h"
 #include "pagetable/walker_check.h"
 #include "pagetable/walker_foreign.h"
+#include "pagetable/walker_reshape.h"
 
 const struct iofi_pt_ops FMT_OPS = {
 	.limits = &FMT_LIMITS,
@@ -238,4 +239,8 @@ const struct iofi_pt_ops FMT_OPS = {
 	.walk_foreign = pt_walk_foreign,
 	.next_foreign = pt_next_foreign,
 	.decode_foreign = pt_decode_foreign,
+	.cut = pt_cut,
+	.merge = pt_merge,
+	.protect = pt_protect,
+	.image = pt_image,
 };
