@@ -221,6 +221,7 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 #include "pagetable/walker_check.h"
 #include "pagetable/walker_foreign.h"
 #include "pagetable/walker_reshape.h"
+#include "pagetable/walker_image.h"
 
 const struct iofi_pt_ops FMT_OPS = {
 	.limits = &FMT_LIMITS,

@@ -61,6 +61,10 @@ cdef class InspectableTable(Table):
             yield leaf
             at = leaf.iova + leaf.size
 
+    def _repr_svg_(self):
+        from iommufd_fast._core._picture import svg_of
+        return svg_of(self)
+
     def set_dirty(self, iova):
         """Set the dirty bit of the one item that translates `iova`, as a device's write does.
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from numpy.typing import NDArray
 from typing_extensions import Buffer
 
+Bytes: TypeAlias = Buffer | NDArray[Any]
 Memory: TypeAlias = (
-    Callable[[int], int | None] | Buffer | Mapping[int, Buffer] | tuple[Buffer, int] | Iterable[tuple[Buffer, int]]
+    Callable[[int], int | None] | Bytes | Mapping[int, Bytes] | tuple[Bytes, int] | Iterable[tuple[Bytes, int]]
 )
 
 class ForeignMemory:

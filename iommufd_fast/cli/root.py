@@ -13,6 +13,7 @@ COMMANDS = {
     "bench": "Measure map, unmap and translate: table, JSON, HTML report.",
     "replay": "Replay a recorded DMA trace and check every event.",
     "report": "Make the HTML report or a picture from a JSON result.",
+    "walk": "Walk page tables in a memory dump.",
     "info": "Show versions, the machine, and what this build has.",
 }
 
