@@ -193,6 +193,15 @@ static const uint64_t *slot_at(const struct iof_pt *pt, uint64_t iova, unsigned 
 	return &table[item_index(iova, level)];
 }
 
+/* Out of line: it would cost every walk registers. */
+static __attribute__((noinline)) bool other_dirty(const struct iof_pt *pt, uint64_t iova, unsigned level,
+						  unsigned size_lg2)
+{
+	const uint64_t *slot = slot_at(pt, iova, level);
+
+	return slot && contig_dirty(slot, item_index(iova, level), 1u << (size_lg2 - item_lg2(level)));
+}
+
 static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf)
 {
 	unsigned level;
@@ -204,12 +213,8 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 		return iova > pt->last ? -ERANGE : -ENOENT;
 	leaf_decode(iova, item, level, leaf);
 	leaf->iova = unfold(pt->middle, leaf->iova);
-	if (FMT_CONTIG && iof_unlikely(leaf->size_lg2 > item_lg2(level)) && !leaf->dirty) {
-		const uint64_t *slot = slot_at(pt, iova, level);
-
-		leaf->dirty = slot && contig_dirty(slot, item_index(iova, level),
-						   1u << (leaf->size_lg2 - item_lg2(level)));
-	}
+	if (FMT_CONTIG && FMT_TRACKS_DIRTY && iof_unlikely(!fmt_is_single(item)))
+		leaf->dirty = other_dirty(pt, iova, level, leaf->size_lg2);
 	return 0;
 }
 
