@@ -18,7 +18,7 @@ from iommufd_fast import uapi
 from iommufd_fast._core.origins import track_origins
 from iommufd_fast._paths import get_include, get_library_dir
 from iommufd_fast._version import __version__
-from iommufd_fast.context import ContextStats, Iommufd, open
+from iommufd_fast.context import Iommufd
 from iommufd_fast.device import Device, DeviceInfo
 from iommufd_fast.endpoint import Endpoint
 from iommufd_fast.errors import (
@@ -40,8 +40,10 @@ from iommufd_fast.errors import (
     UnknownCommand,
 )
 from iommufd_fast.hwpt import Hwpt, HwptStats
-from iommufd_fast.ioas import Ioas, IoasStats, Mapping, MappingInfo
+from iommufd_fast.ioas import Ioas, Mapping
 from iommufd_fast.machine import IotlbStats, Machine, MachineDevice, SoftDevice, default_machine
+from iommufd_fast.providers import open
+from iommufd_fast.records import ContextStats, IoasStats, MappingInfo
 
 __all__ = [
     "BadAddress",
@@ -58,8 +60,8 @@ __all__ = [
     "Invalid",
     "Ioas",
     "IoasStats",
-    "IommufdError",
     "Iommufd",
+    "IommufdError",
     "IotlbStats",
     "Machine",
     "MachineDevice",

@@ -47,7 +47,7 @@ class Owned:
 
     def __del__(self) -> None:
         # Only what the context does not hold itself: the context closes its children, and then nobody was forgotten.
-        if not self._warns or self._origin is None and not self.__dict__:
+        if not self._warns or (self._origin is None and not self.__dict__):
             return
         try:
             lost = not self.closed and not self._forked()

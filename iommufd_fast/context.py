@@ -3,43 +3,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from iommufd_fast import uapi
-from iommufd_fast._core import channel
+from iommufd_fast._core import machines
 from iommufd_fast._core.commands import ContextHandle, DeviceHandle
-from iommufd_fast._core.mapping import sweep
+from iommufd_fast._core.handles import sweep
 from iommufd_fast._handle import Owned
 from iommufd_fast.device import Device
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
 from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import LAST, Ioas
-from iommufd_fast.machine import Machine, MachineDevice, SoftDevice, default_machine
+from iommufd_fast.machine import Machine, MachineDevice, SoftDevice
+from iommufd_fast.records import ContextStats
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True, slots=True)
-class ContextStats:
-    """What a context holds; mappings and bytes are sums over its IOASes."""
-
-    devices: int
-    endpoints: int
-    ioases: int
-    hwpts: int
-    mappings: int
-    bytes_mapped: int
+    from typing_extensions import Buffer
 
 
 class Iommufd(Owned):
     """An open context, made by `open` or `Machine.open`.
 
-    It keeps its devices, IOASes and page tables until they or it are closed, so none is lost by forgetting a variable.
+    It keeps its devices, IOASes and page tables until they or it are closed, so none is lost by forgetting a
+    variable.
     Everything may be called from any thread.
     """
 
@@ -94,7 +83,7 @@ class Iommufd(Owned):
         if isinstance(device, MachineDevice):
             return self.machine._device(device.index)
         if not isinstance(device, SoftDevice):
-            return self.machine._device(channel.as_u64(device, "device", 0xFFFFFFFE))
+            return self.machine._device(machines.as_u64(device, "device", 0xFFFFFFFE))
         if device.machine is not None and device.machine is not self.machine:
             raise ValueError(f"{device!r} is on another machine than {self!r}")
         if device.index is not None:
@@ -124,7 +113,7 @@ class Iommufd(Owned):
         if ioas.context is not self or device.context is not self:
             raise ValueError("device and ioas must belong to this context")
         what = f"cannot make a page table of {ioas!r} for {device.name}"
-        bits = channel.as_u64(flags, "flags", 0xFFFFFFFF)
+        bits = machines.as_u64(flags, "flags", 0xFFFFFFFF)
         number = check(self._h.hwpt_alloc(bits, device.id, ioas.id), "hwpt", what)
         made = Hwpt._new(context=self, id=number, ioas=ioas, automatic=False, _gone=False)
         self._hwpts[number] = made
@@ -132,10 +121,11 @@ class Iommufd(Owned):
 
     def destroy(self, number: int) -> None:
         """Destroy an object by its id (IOMMU_DESTROY). Its handle, if there is one, is closed."""
-        err = self._h.destroy(channel.as_u64(number, "id", 0xFFFFFFFF))
+        handle = self._named(machines.as_u64(number, "id", 0xFFFFFFFF))
+        err = self._h.destroy(number)
         if err < 0:
             raise failed(err, "destroy", f"cannot destroy object {number} of {self._h.name}", holders="")
-        self._lost(number)
+        self._lost(handle)
 
     # -- the raw door -------------------------------------------------------------------------------------------------
 
@@ -159,9 +149,11 @@ class Iommufd(Owned):
         Handles see what happens here: a Mapping unmapped this way is stale, an object destroyed this way is closed.
         """
         before = b"" if buffer is None else bytes(memoryview(buffer).cast("B")[:24])
+        destroys = cmd == uapi.Command.DESTROY and len(before) >= 8
+        named = self._named(int(np.frombuffer(before[:8], uapi.DESTROY)[0]["id"])) if destroys else None
         result = self._h.ioctl(cmd, buffer)
-        if cmd == uapi.Command.DESTROY and result == 0:
-            self._lost(int(np.frombuffer(before[:8], uapi.DESTROY)[0]["id"]))
+        if destroys and result == 0:
+            self._lost(named)
         elif cmd == uapi.Command.IOAS_UNMAP and len(before) == 24:
             self._unmapped(np.frombuffer(before, uapi.IOAS_UNMAP)[0])
         if result < 0:
@@ -176,12 +168,18 @@ class Iommufd(Owned):
 
     # -- keeping handles true -----------------------------------------------------------------------------------------
 
-    def _lost(self, number: int) -> None:
+    def _named(self, number: int) -> Ioas | Hwpt | None:
+        """The handle of an id. Asked before the object is destroyed: afterwards the id may be another's at once."""
+        return self._ioases.get(number) or self._hwpts.get(number)
+
+    def _lost(self, handle: Ioas | Hwpt | None) -> None:
         """An object is no more."""
+        if handle is None:
+            return
         for table in (self._ioases, self._hwpts):
-            handle = table.pop(number, None)  # type: ignore[attr-defined]
-            if handle is not None:
-                handle._end("was destroyed")
+            if table.get(handle.id) is handle:
+                del table[handle.id]
+        handle._end("was destroyed")
 
     def _sweep_automatic(self) -> None:
         """After an attachment changed: automatic page tables that went with it."""
@@ -191,8 +189,7 @@ class Iommufd(Owned):
             if handle.automatic:
                 stats = self._h.hwpt_stats(number)
                 if isinstance(stats, int) or not stats["automatic"] or stats["ioas_id"] != handle.ioas.id:
-                    self._hwpts.pop(number, None)
-                    handle._end("went with its last device")
+                    self._lost(handle)
 
     def _hwpt_by_id(self, number: int) -> Hwpt:
         """The handle of a page table; a new one if it was made automatically or through the raw door."""
@@ -241,7 +238,7 @@ class Iommufd(Owned):
 
     @rlimit_mode.setter
     def rlimit_mode(self, mode: int) -> None:
-        value = self._h.option(uapi.Option.RLIMIT_MODE, uapi.OptionOp.SET, 0, channel.as_u64(mode, "rlimit_mode"))
+        value = self._h.option(uapi.Option.RLIMIT_MODE, uapi.OptionOp.SET, 0, machines.as_u64(mode, "rlimit_mode"))
         check(value, "rlimit_mode", f"cannot set the mode of {self._h.name} to {mode}")
 
     def stats(self) -> ContextStats:
@@ -279,7 +276,7 @@ class Iommufd(Owned):
         for device in list(self._devices.values()):
             device.close()
         self._h.close()
-        handles = [*self._ioases.values(), *self._hwpts.values()]
+        handles: list[Ioas | Hwpt] = [*self._ioases.values(), *self._hwpts.values()]
         self._ioases.clear()
         self._hwpts.clear()
         for handle in handles if not forked else ():
@@ -289,22 +286,3 @@ class Iommufd(Owned):
         if self.closed or self._h.forked:
             return f"<Iommufd {self._h.name}, {'closed' if self.closed else 'of the parent process'}>"
         return f"<Iommufd {self._h.name}: {len(self._devices)} devices, {len(self._ioases)} IOASes on {self.machine!r}>"
-
-
-def open(provider: str = "engine", *, machine: Machine | None = None) -> Iommufd:
-    """Open a context.
-
-    Parameters
-    ----------
-    provider : str
-        "engine": in this process, on `machine`.
-    machine : Machine, optional
-        By default the process's default machine.
-    """
-    if not isinstance(provider, str):
-        raise TypeError(f"provider must be a string, not {type(provider).__name__}")
-    if provider != "engine":
-        raise ValueError(f"there is no provider {provider!r} in this version; 'engine' is the one there is")
-    if machine is not None and not isinstance(machine, Machine):
-        raise TypeError(f"machine must be a Machine, not {type(machine).__name__}")
-    return (default_machine() if machine is None else machine).open()

@@ -17,7 +17,7 @@ from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import Ioas
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]
+    from typing_extensions import Buffer
 
     from iommufd_fast.context import Iommufd
 
@@ -62,7 +62,8 @@ class Device(Owned):
     def attach(self, target: Ioas | Hwpt) -> Hwpt:
         """Let the device reach what is mapped in an IOAS; if it is attached already, switch over.
 
-        Switching acts on all devices of the group at once. DMA that runs meanwhile sees the old or the new address space.
+        Switching acts on all devices of the group at once. DMA that runs meanwhile sees the old or the new address
+        space.
 
         Parameters
         ----------
@@ -174,7 +175,8 @@ class Device(Owned):
             return
         forked = self._h.forked
         self._h.close()
-        self.context._devices.pop(self.id, None)
+        if self.context._devices.get(self.id) is self:  # the id may be another's already
+            del self.context._devices[self.id]
         if not forked:
             self.context._sweep_automatic()
 

@@ -98,11 +98,12 @@ class DmaFault(IommufdError):
     iova : int
         The first IOVA that was refused.
     reason : str
-        "blocked" (not attached), "unmapped", "denied" (no such permission) or "memory" (mapped, but the memory is gone).
+        "blocked" (not attached), "unmapped", "denied" (no such permission) or "memory" (mapped, but the memory is
+        gone).
     write : bool
         Whether the device wanted to write there.
     done : int
-        Bytes moved before the fault.
+        Bytes moved before the fault; when the memory is gone, at least so many.
     """
 
     def __init__(self, what: str, iova: int, reason: str, write: bool, done: int) -> None:
@@ -156,15 +157,24 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("unmap", _e.EOVERFLOW): "the range wraps around the end of the address space",
     ("allow", _e.EINVAL): "each range needs start < last, and none may overlap another",
     ("allow", _e.EADDRINUSE): "a range covers a reserved one; stay inside iova_ranges()",
-    ("huge_pages", _e.EINVAL): "it cannot be turned off while page tables and mappings are there; unmap or detach first",
+    (
+        "huge_pages",
+        _e.EINVAL,
+    ): "it cannot be turned off while page tables and mappings are there; unmap or detach first",
     ("huge_pages", _e.EADDRINUSE): "a live mapping is not aligned to 4096 bytes; unmap it first",
     ("bind", _e.EPERM): "another context owns a device of the same group; close that context's devices first, or use a "
     "device of another group",
     ("bind", _e.EINVAL): "it is open already; close the other handle first",
     ("bind", _e.ENODEV): "the machine has no such device; see machine.devices, or plug() one",
-    ("attach", _e.EINVAL): "the page table does not fit the device (another IOMMU, aperture or alignment), or a mapping "
+    (
+        "attach",
+        _e.EINVAL,
+    ): "the page table does not fit the device (another IOMMU, aperture or alignment), or a mapping "
     "in the IOAS is not aligned for it",
-    ("attach", _e.EADDRINUSE): "mappings or allowed ranges of the IOAS lie in the device's reserved regions, outside its "
+    (
+        "attach",
+        _e.EADDRINUSE,
+    ): "mappings or allowed ranges of the IOAS lie in the device's reserved regions, outside its "
     "aperture, or are not aligned to its pages; unmap them first",
     ("attach", _e.EBUSY): "the device's group is in use otherwise; detach it first",
     ("attach", _e.ENOENT): "the IOAS or HWPT was destroyed",
@@ -182,7 +192,7 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("pins", _e.EFAULT): "nothing is mapped there in this process",
     ("machine", _e.EINVAL): "every group needs at least one device",
     ("plug", _e.ENODEV): "no such group; see machine.groups",
-    ("dma", _e.EINVAL): "a segment wraps around the end of the address space, or the source overlaps in a way DMA cannot",
+    ("dma", _e.EINVAL): "a segment is empty or wraps around the end of the address space",
     ("ioctl", _e.EFAULT): "the struct, or memory that it points to, is not there",
     ("ioctl", _e.E2BIG): "the struct is longer than what is known and its tail is not zero",
     ("ioctl", _e.EMSGSIZE): "the array is too short; the struct now says how many entries there are",
@@ -221,7 +231,7 @@ def failed(err: int, operation: str, what: str, *, index: int | None = None, **f
 def check(result: Any, operation: str, what: str, **facts: object) -> Any:
     """Return a result of the C core, or raise when it is a negative errno."""
     if isinstance(result, int) and result < 0:
-        raise failed(result, operation, what, **facts)
+        raise failed(result, operation, what, index=None, **facts)
     return result
 
 

@@ -86,7 +86,7 @@ class Hwpt(Owned):
             users = [f"device {e.dev_id}" for e in self.context.endpoints if e.hwpt_id == self.id]
             holders = f" by {', '.join(users)}" if users else ""
             raise failed(err, "destroy", f"cannot destroy {self._what()}", holders=holders)
-        self.context._lost(self.id)
+        self.context._lost(self)
 
     def _end(self, why: str) -> None:
         self._gone = True

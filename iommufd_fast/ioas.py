@@ -4,19 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iommufd_fast import uapi
-from iommufd_fast._core import batch, channel
-from iommufd_fast._core import mapping as _mapping
+from iommufd_fast._core import batch, handles, machines
 from iommufd_fast._core.ioascore import IoasCore, access_flags
+from iommufd_fast._core.mapping import Mapping
 from iommufd_fast._core.origins import origin
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
+from iommufd_fast.records import IoasStats, MappingInfo
 
 if TYPE_CHECKING:
     from iommufd_fast.context import Iommufd
@@ -24,41 +24,6 @@ if TYPE_CHECKING:
 
 LAST = 2**64 - 1
 _ACCESS = {2: "w", 4: "r", 6: "rw"}
-Mapping = _mapping.Mapping
-
-
-@dataclass(frozen=True, slots=True)
-class MappingInfo:
-    """What the engine knows about one mapping: the closed range, where it leads in this process, and what devices may do."""
-
-    iova: int
-    last: int
-    address: int
-    access: str
-
-    @property
-    def length(self) -> int:
-        """Bytes."""
-        return self.last - self.iova + 1
-
-
-@dataclass(frozen=True, slots=True)
-class IoasStats:
-    """Counters of an IOAS. `maps`, `unmaps` and `copies` are calls that succeeded since it was made."""
-
-    mappings: int
-    bytes_mapped: int
-    maps: int
-    unmaps: int
-    copies: int
-    pinned_pages: int
-    alignment: int
-    hwpts: int
-    endpoints: int
-    large_pages: bool
-    index_bytes: int
-    record_bytes: int
-    table_bytes: int
 
 
 class Ioas(IoasCore):
@@ -115,7 +80,7 @@ class Ioas(IoasCore):
             ``.index`` is the entry that was refused, ``.errno`` says why. Nothing is mapped.
         """
         self.check_open()
-        policy = channel.POLICIES["trust" if trusted else "probe"]
+        policy = machines.POLICIES["trust" if trusted else "probe"]
         err, index, out = batch.map_many(
             self.context._h, self.id, access_flags(access), policy, addresses, lengths, iovas
         )
@@ -141,7 +106,7 @@ class Ioas(IoasCore):
         check(done, "unmap", f"cannot unmap from {self._what()}")
         if self.live_handles:
             for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
-                _mapping.sweep(self, start, min(start + max(size, 1) - 1, LAST))
+                handles.sweep(self, start, min(start + max(size, 1) - 1, LAST))
         return errors
 
     def translate(self, iovas: ArrayLike) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
@@ -175,9 +140,9 @@ class Ioas(IoasCore):
             Nothing was mapped, or a mapping sticks out of the range; those before it are gone.
         """
         self.check_open()
-        start, size = channel.as_u64(iova, "iova"), channel.as_u64(length, "length")
+        start, size = machines.as_u64(iova, "iova"), machines.as_u64(length, "length")
         gone = self.context._h.ioas_unmap(self.id, start, size)
-        _mapping.sweep(self, start, min(start + max(size, 1) - 1, LAST))
+        handles.sweep(self, start, min(start + max(size, 1) - 1, LAST))
         return check(gone, "unmap", f"cannot unmap {size:#x} bytes at IOVA {start:#x} from {self._what()}")
 
     def unmap_all(self) -> int:
@@ -197,16 +162,14 @@ class Ioas(IoasCore):
         other.check_open()
         if other.context is not self.context:
             raise ValueError(f"{other!r} belongs to another context; a copy stays within one")
-        start, size = channel.as_u64(iova, "iova"), channel.as_u64(length, "length")
+        start, size = machines.as_u64(iova, "iova"), machines.as_u64(length, "length")
         flags, place = int(access_flags(access)), 0
         if dst_iova is not None:
-            place, flags = channel.as_u64(dst_iova, "dst_iova"), flags | uapi.MapFlag.FIXED_IOVA
-        owners = _mapping.holders(self, start, min(start + max(size, 1) - 1, LAST))
+            place, flags = machines.as_u64(dst_iova, "dst_iova"), flags | uapi.MapFlag.FIXED_IOVA
+        owners = handles.holders(self, start, min(start + max(size, 1) - 1, LAST))
         what = f"cannot copy {size:#x} bytes at IOVA {start:#x} of {self._what()} to IOAS {other.id}"
         where = check(self.context._h.ioas_copy(flags, other.id, self.id, size, place, start), "copy", what)
-        source = self.context._h.mapping(other.id, where, where)
-        address = source[2] if isinstance(source, tuple) else 0
-        return _mapping.adopt(other, where, size, address, flags, owners, origin())
+        return handles.adopt(other, where, size, flags, owners, origin())
 
     def iova_ranges(self) -> list[tuple[int, int]]:
         """Closed ranges of IOVAs that are not reserved (mappings do not matter)."""
@@ -227,7 +190,7 @@ class Ioas(IoasCore):
         An empty list allows everything. Fixed IOVAs are not confined.
         """
         self.check_open()
-        pairs = [(channel.as_u64(start, "start"), channel.as_u64(last, "last")) for start, last in ranges]
+        pairs = [(machines.as_u64(start, "start"), machines.as_u64(last, "last")) for start, last in ranges]
         check(self.context._h.ioas_allow(self.id, pairs), "allow", f"cannot allow {pairs} in {self._what()}")
 
     @property
@@ -261,7 +224,9 @@ class Ioas(IoasCore):
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Whose DMA ends up here."""
         self.check_open()
-        return endpoints_of(check(self.context._h.endpoints(0, self.id), "endpoints", f"no endpoints of {self._what()}"))
+        return endpoints_of(
+            check(self.context._h.endpoints(0, self.id), "endpoints", f"no endpoints of {self._what()}")
+        )
 
     @property
     def hwpts(self) -> tuple[Hwpt, ...]:
@@ -294,7 +259,7 @@ class Ioas(IoasCore):
         err = self.context._h.destroy(self.id)
         if err < 0:
             raise failed(err, "destroy", f"cannot destroy {self._what()}", holders=self._holders())
-        self.context._lost(self.id)
+        self.context._lost(self)
 
     def _holders(self) -> str:
         names = [f"HWPT {h.id}" for h in self.hwpts] + [f"device {e.dev_id}" for e in self.endpoints]
@@ -302,7 +267,7 @@ class Ioas(IoasCore):
 
     def _end(self, why: str) -> None:
         self._finish(f"{self._what()} {why}")
-        _mapping.sweep(self, 0, LAST)
+        handles.sweep(self, 0, LAST)
 
     def __enter__(self) -> Self:
         self.check_open()

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iommufd_fast._core import channel
+from iommufd_fast._core import machines
 from iommufd_fast.errors import check
 
 if TYPE_CHECKING:
     from iommufd_fast.context import Iommufd
 
-_PRESET_NAMES = {number: name for name, number in channel.PRESETS.items()}
+_PRESET_NAMES = {number: name for name, number in machines.PRESETS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class MachineDevice:
     open : bool
         Whether some context has it open.
     bound : bool
-        Whether a context owns its group's DMA.
+        Whether a context has bound it, and so owns its group's DMA.
     """
 
     index: int
@@ -51,9 +51,9 @@ class SoftDevice:
     index: int | None = None
 
     def __post_init__(self) -> None:
-        _choice("preset", self.preset, channel.PRESETS)
+        _choice("preset", self.preset, machines.PRESETS)
         if self.index is not None:
-            channel.as_u64(self.index, "index", 0xFFFFFFFE)
+            machines.as_u64(self.index, "index", 0xFFFFFFFE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ class Machine:
     policy : {"trust", "probe"}
         Whether memory is taken on trust when mapped, or checked to be there.
     addresses : {"va", "synthetic"}
-        What page tables hold: addresses of this process, or made-up ones by which two mappings of one page translate alike.
+        What page tables hold: addresses of this process, or made-up ones by which two mappings of one page
+        translate alike.
     accounting : {"none", "user", "process", "kernel"}
         Who pays for pinned memory.
 
@@ -106,17 +107,17 @@ class Machine:
         accounting: str = "none",
     ) -> None:
         self.preset = preset
-        counts = [channel.as_u64(n, f"groups[{i}]", 0xFFFFFFFF) for i, n in enumerate(groups)]
+        counts = [machines.as_u64(n, f"groups[{i}]", 0xFFFFFFFF) for i, n in enumerate(groups)]
         if 0 in counts:
             raise ValueError(f"groups[{counts.index(0)}] must be at least 1, not 0")
         numbers = (
-            _choice("policy", policy, channel.POLICIES),
-            _choice("addresses", addresses, channel.ADDRESSES),
-            _choice("accounting", accounting, channel.ACCOUNTING),
+            _choice("policy", policy, machines.POLICIES),
+            _choice("addresses", addresses, machines.ADDRESSES),
+            _choice("accounting", accounting, machines.ACCOUNTING),
         )
         name = f"machine {preset!r} at {id(self):#x}"
-        made = channel.create_machine(_choice("preset", preset, channel.PRESETS), counts, *numbers, name, policy)
-        self._core: channel.MachineHandle = check(made, "machine", f"cannot create {name}")
+        made = machines.create_machine(_choice("preset", preset, machines.PRESETS), counts, *numbers, name, policy)
+        self._core: machines.MachineHandle = check(made, "machine", f"cannot create {name}")
         self._plugging = threading.Lock()
 
     @property
@@ -139,7 +140,7 @@ class Machine:
         """Add a device: of the machine's preset and in a group of its own, unless told otherwise."""
         name = preset or self.preset
         what = f"cannot plug a device {name!r} into group {group} of {self._core.name}"
-        return self._device(check(self._core.plug(_choice("preset", name, channel.PRESETS), group), "plug", what))
+        return self._device(check(self._core.plug(_choice("preset", name, machines.PRESETS), group), "plug", what))
 
     def open(self) -> Iommufd:
         """Open a context on this machine."""

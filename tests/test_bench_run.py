@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from iommufd_fast.bench import schema
+from iommufd_fast.bench import memory, schema
 from iommufd_fast.bench.cpath import CPath
 from iommufd_fast.bench.matrix import Plan
 from iommufd_fast.bench.paths import WrongAnswer
@@ -79,6 +79,33 @@ def test_a_live_mapping_that_goes_astray_is_found_out(path, monkeypatch):
     monkeypatch.setattr(path, "translate", lambda self, iovas: iovas + np.uint64(4096))
     with pytest.raises(WrongAnswer, match="a live mapping does not translate to its page any more"):
         run(Plan(**TINY | {"paths": ("c",) if path is CPath else ("python",)}))
+
+
+def test_memory_that_is_gone_when_its_turn_comes_is_said(monkeypatch):
+    real = memory.region
+
+    def gone(kind, size, **options):
+        if kind == "memfd":
+            raise memory.Unavailable("memfd: somebody else has it")
+        return real(kind, size, **options)
+
+    monkeypatch.setattr(memory, "region", gone)
+    made = run(Plan(**TINY | {"paths": ("c",)}))
+    assert "memfd: somebody else has it" in made["missing"]
+    assert made["results"] and not any(r["memory"] == "memfd" for r in made["results"])
+
+
+def test_past_its_limit_a_run_still_measures_every_case_but_in_fewer_rounds():
+    made = run(Plan(**TINY | {"paths": ("c",), "rounds": 5, "limit": 0.0}))
+    assert {len(r["round_medians"]) for r in made["results"]} == {2}
+
+
+def test_a_wrong_answer_ends_the_command_with_a_sentence(monkeypatch):
+    monkeypatch.setattr(CPath, "dma", lambda self, iova, buffer, write: None)
+    done = CliRunner().invoke(
+        cli, ["bench", "--quick", "--path", "c", "--live", "0", "--rounds", "1", "--seconds", "0.001"]
+    )
+    assert done.exit_code == 1 and "Error: the engine gave a wrong answer, so there are no figures: " in done.output
 
 
 def spoil(document, change):

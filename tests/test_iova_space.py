@@ -218,13 +218,23 @@ class RecycleMachine(SpaceMachine):
 
     policy = "recycle"
 
+    def beside_windows(self) -> Model:
+        """The model with every window that has a slot taken filled up: the rest of it is its size class's, or nobody's."""
+        model = Model()
+        model.allowed, model.reserved = self.model.allowed, self.model.reserved
+        model.used = dict(self.model.used)
+        for start, last in self.model.used.items():
+            if last - start < WINDOW:
+                model.used[start // WINDOW * WINDOW] = start // WINDOW * WINDOW + WINDOW - 1
+        return model
+
     @rule(length=lengths, addr=st.just(0), low_zeros=st.just(0))
     def alloc(self, length: int, addr: int, low_zeros: int) -> None:
         try:
             at = self.space.alloc(length)
         except OSError as e:
             assert e.errno == errno.ENOSPC
-            assert self.model.place(0, max(self.rounded(length), PAGE), self.granule) is None or length > PAGE
+            assert self.beside_windows().place(0, max(self.rounded(length), PAGE), self.granule) is None or length > PAGE
             return
         found = self.space.find(at)
         assert found is not None and found[0] == at

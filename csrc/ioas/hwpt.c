@@ -8,14 +8,17 @@
 
 /* ---- page table ---- */
 
-/* Clears what was unlinked from sight: waits for readers of the old entries, then for those who hit the IOTLB's copy of them. */
+/*
+ * Clears what was unlinked from sight: waits for readers of the old entries, then for those who hit the IOTLB's copy of them. Also when the
+ * invalidation threw nothing out: a reader may be at work with an entry that somebody else's miss has evicted since.
+ */
 static void quiesce(struct iof_hwpt *hwpt, struct iof_range r)
 {
 	iof_rsec_sync(&hwpt->rsec);
 	if (iof_likely(!atomic_load_explicit(&hwpt->used, memory_order_relaxed)))
 		return;
-	if (iof_iotlb_invalidate(&hwpt->iommu->iotlb, hwpt->domain, r))
-		iof_rsec_sync(&hwpt->rsec);
+	iof_iotlb_invalidate(&hwpt->iommu->iotlb, hwpt->domain, r);
+	iof_rsec_sync(&hwpt->rsec);
 }
 
 /* A map that fails half-way has shown its first half for a moment: some DMA may have been through it, and the IOTLB may remember. */

@@ -16,9 +16,14 @@ void iof_iotlb_init(struct iof_iotlb *t, bool shared)
 }
 
 /* Leaves of any size are looked up by their 4 KiB page, so one large leaf may be in several sets. */
+static unsigned index_of(uint32_t domain, uint64_t iova)
+{
+	return ((iova >> IOF_PAGE_SHIFT) + domain) % IOF_IOTLB_SETS;
+}
+
 static struct iof_iotlb_set *set_of(struct iof_iotlb *t, uint32_t domain, uint64_t iova)
 {
-	return &t->set[((iova >> IOF_PAGE_SHIFT) + domain) % IOF_IOTLB_SETS];
+	return &t->set[index_of(domain, iova)];
 }
 
 static bool covers(const struct iof_iotlb_entry *e, uint32_t domain, uint64_t iova)
@@ -66,6 +71,9 @@ void iof_iotlb_insert(struct iof_iotlb *t, uint32_t domain, uint64_t iova, const
 	e = victim(s);
 	if (e->domain)
 		count(&t->evictions, 1);
+	atomic_fetch_or_explicit(&t->occupied, UINT64_C(1) << (s - t->set), memory_order_relaxed);
+	if (leaf->size_lg2 > IOF_PAGE_SHIFT)
+		atomic_fetch_or_explicit(&t->large, UINT64_C(1) << (s - t->set), memory_order_relaxed);
 	*e = (struct iof_iotlb_entry){ .domain = domain, .age = ++s->clock, .leaf = *leaf };
 	iof_lock_drop(&s->lock);
 }
@@ -77,18 +85,43 @@ static bool meets(const struct iof_iotlb_entry *e, uint32_t domain, struct iof_r
 	return e->domain == domain && iof_range_intersects(leaf, r);
 }
 
-static unsigned invalidate_set(struct iof_iotlb_set *s, uint32_t domain, struct iof_range r)
+static unsigned invalidate_set(struct iof_iotlb *t, struct iof_iotlb_set *s, uint32_t domain, struct iof_range r)
 {
+	uint64_t bit = UINT64_C(1) << (s - t->set);
+	bool any = false, large = false;
 	unsigned n = 0;
 
 	iof_lock_take(&s->lock);
-	for (unsigned i = 0; i < IOF_IOTLB_WAYS; i++)
-		if (meets(&s->way[i], domain, r)) {
-			s->way[i].domain = 0;
+	for (unsigned i = 0; i < IOF_IOTLB_WAYS; i++) {
+		struct iof_iotlb_entry *e = &s->way[i];
+
+		if (meets(e, domain, r)) {
+			e->domain = 0;
 			n++;
 		}
+		any |= e->domain != 0;
+		large |= e->domain && e->leaf.size_lg2 > IOF_PAGE_SHIFT;
+	}
+	if (!any)
+		atomic_fetch_and_explicit(&t->occupied, ~bit, memory_order_relaxed);
+	if (n && !large)
+		atomic_fetch_and_explicit(&t->large, ~bit, memory_order_relaxed);
 	iof_lock_drop(&s->lock);
 	return n;
+}
+
+/* The sets that may hold something of a range: those of its pages, and wherever a large leaf sits (under the page that missed). */
+static uint64_t sets_of(struct iof_iotlb *t, uint32_t domain, struct iof_range r)
+{
+	uint64_t first = r.start >> IOF_PAGE_SHIFT, pages = (r.last >> IOF_PAGE_SHIFT) - first, sets = 0;
+
+	if (pages >= IOF_IOTLB_SETS - 1)
+		sets = UINT64_MAX;
+	else
+		for (uint64_t i = 0; i <= pages; i++)
+			sets |= UINT64_C(1) << index_of(domain, (first + i) << IOF_PAGE_SHIFT);
+	sets |= atomic_load_explicit(&t->large, memory_order_relaxed);
+	return sets & atomic_load_explicit(&t->occupied, memory_order_relaxed);
 }
 
 unsigned iof_iotlb_invalidate(struct iof_iotlb *t, uint32_t domain, struct iof_range r)
@@ -99,9 +132,8 @@ unsigned iof_iotlb_invalidate(struct iof_iotlb *t, uint32_t domain, struct iof_r
 		count(&t->dropped, 1);
 		return 0;
 	}
-	/* Every set: a large leaf sits under whichever of its pages missed. */
-	for (unsigned i = 0; i < IOF_IOTLB_SETS; i++)
-		n += invalidate_set(&t->set[i], domain, r);
+	for (uint64_t sets = sets_of(t, domain, r); sets; sets &= sets - 1)
+		n += invalidate_set(t, &t->set[__builtin_ctzll(sets)], domain, r);
 	count(&t->invalidations, 1);
 	return n;
 }

@@ -4,7 +4,7 @@
  *
  * It is there to be wrong when it may: a translation stays until it is invalidated or evicted, whatever the page table says meanwhile, as in
  * hardware. Entries are looked up and put in by DMA inside the domain's read section; an unmap clears the page table, waits for the readers,
- * invalidates, and waits once more if anything was thrown out (a reader may have just hit it).
+ * invalidates, and waits once more: a reader may have just hit an entry, be it thrown out now or evicted since.
  *
  * PASIDs share their domain's tag: the tag is of the page table, which is what an endpoint's (device, PASID) selects.
  *
@@ -36,6 +36,11 @@ struct iof_iotlb_set {
 
 struct iof_iotlb {
 	struct iof_iotlb_set set[IOF_IOTLB_SETS];
+	/*
+	 * Bit i: set i may hold an entry, or one larger than 4 KiB. Set before the entry is, cleared with it, both under the set's
+	 * lock; an invalidation reads them after it has waited for the readers, so it sees the bit of every entry that may be stale.
+	 */
+	_Atomic uint64_t occupied, large;
 	_Atomic uint64_t hits, misses, evictions, invalidations, dropped;
 	_Atomic bool drop; /* test hook: a broken IOMMU that ignores invalidations */
 };

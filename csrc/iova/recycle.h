@@ -8,6 +8,9 @@
  * so does a class for which no window is to be had any more while a single slot is. Windows whose slots are all free stay
  * for the next take; they go back to the space when it is full (before -ENOSPC) or by trim().
  *
+ * What is left of a window with slots taken serves its class alone; once the space's allowed list has left the window, it serves
+ * nobody until the last slot is given back. So a take may be -ENOSPC although such a remainder has room.
+ *
  * The space may hold areas of the caller's too; the values of recycle's own areas are addresses of its own memory.
  *
  * Not locked.

@@ -66,8 +66,7 @@ static inline uint64_t *top_table(uint64_t root, uint64_t iova)
 
 /*
  * Sign-extended tables: IOVAs below the middle keep their value, those that end at 2^64 move down to follow them, and
- * the others stay beyond the last. In any other table nothing moves. All of the walker but its entry points works on
- * such folded IOVAs.
+ * the others stay beyond the last. In other tables nothing moves. All but the entry points works on folded IOVAs.
  */
 static inline uint64_t fold_by(uint64_t middle, uint64_t iova)
 {
@@ -193,13 +192,12 @@ static const uint64_t *slot_at(const struct iof_pt *pt, uint64_t iova, unsigned 
 	return &table[item_index(iova, level)];
 }
 
-/* Out of line: it would cost every walk registers. */
-static __attribute__((noinline)) bool other_dirty(const struct iof_pt *pt, uint64_t iova, unsigned level,
-						  unsigned size_lg2)
+/* For a leaf of `count` items. Out of line: it would cost every walk registers. */
+static __attribute__((noinline)) bool other_dirty(const struct iof_pt *pt, uint64_t iova, unsigned level, size_t count)
 {
 	const uint64_t *slot = slot_at(pt, iova, level);
 
-	return slot && contig_dirty(slot, item_index(iova, level), 1u << (size_lg2 - item_lg2(level)));
+	return slot && contig_dirty(slot, item_index(iova, level), count);
 }
 
 static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf)
@@ -214,7 +212,7 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 	leaf_decode(iova, item, level, leaf);
 	leaf->iova = unfold(pt->middle, leaf->iova);
 	if (FMT_CONTIG && FMT_TRACKS_DIRTY && iof_unlikely(!fmt_is_single(item)))
-		leaf->dirty = other_dirty(pt, iova, level, leaf->size_lg2);
+		leaf->dirty = other_dirty(pt, iova, level, (size_t)1 << (leaf->size_lg2 - item_lg2(level)));
 	return 0;
 }
 

@@ -19,7 +19,10 @@ cdef cnp.ndarray as_array(values, str name, Py_ssize_t n):
     """A contiguous uint64 array of n entries (-1: any number); one integer stands for n equal ones."""
     if n >= 0 and not cnp.PyArray_Check(values) and hasattr(values, "__index__"):
         return np.full(n, u64(values, name), np.uint64)
-    array = u64_array(values, name)
+    if isinstance(values, (list, tuple)):  # NumPy would make floats of a list with small and very large integers
+        array = np.fromiter([u64(v, f"{name}[{i}]") for i, v in enumerate(values)], np.uint64, len(values))
+    else:
+        array = u64_array(values, name)
     if 0 <= n != array.shape[0]:
         raise ValueError(f"{name} has {array.shape[0]} entries, expected {n}")
     return array

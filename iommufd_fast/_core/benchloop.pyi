@@ -4,14 +4,12 @@ from numpy.typing import NDArray
 
 from iommufd_fast._core.benchrig import Rig
 
-Ticks = NDArray[uint64]
-
 def pair(
     rig: Rig, addresses: NDArray[uint64], length: int, look_iovas: NDArray[uint64], look_addresses: NDArray[uint64]
-) -> tuple[Ticks, Ticks, Ticks]: ...
+) -> tuple[NDArray[uint64], NDArray[uint64], NDArray[uint64]]: ...
 def churn(
     rig: Rig, live_iovas: NDArray[uint64], live_addresses: NDArray[uint64], order: NDArray[uint64], length: int
-) -> tuple[Ticks, Ticks]: ...
+) -> tuple[NDArray[uint64], NDArray[uint64]]: ...
 def burst(
     rig: Rig,
     addresses: NDArray[uint64],
@@ -19,5 +17,7 @@ def burst(
     size: int,
     look_iovas: NDArray[uint64],
     look_addresses: NDArray[uint64],
-) -> tuple[Ticks, Ticks, Ticks]: ...
-def batch(rig: Rig, addresses: NDArray[uint64], lengths: NDArray[uint64], size: int) -> tuple[Ticks, Ticks, Ticks]: ...
+) -> tuple[NDArray[uint64], NDArray[uint64], NDArray[uint64]]: ...
+def batch(
+    rig: Rig, addresses: NDArray[uint64], lengths: NDArray[uint64], size: int
+) -> tuple[NDArray[uint64], NDArray[uint64], NDArray[uint64]]: ...

@@ -79,10 +79,12 @@ cdef class Rig:
     Not thread-safe. Ticks are returned as uint64 arrays, one element per call.
     """
 
-    def __cinit__(self, preset="intel", policy="trust", huge_pages=True, tsc=False):
+    def __init__(self, preset="intel", policy="trust", huge_pages=True, tsc=False):
         cdef uint32_t one = 1
         cdef iof_machine_config cfg
         cdef int err
+        if self.machine != NULL:
+            raise RuntimeError("this rig is set up already")
         self.tsc = tsc and IOFB_TSC
         memset(&cfg, 0, sizeof(cfg))
         cfg.size = sizeof(cfg)

@@ -1,16 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines and open files as extension types: lifetime, fork and the raw door. Commands are built on top (commands.pxd)."""
-from iommufd_fast._core.capi cimport iof_handle, iof_machine
-
-
-cdef unsigned long fork_count() noexcept nogil
-
-cdef class MachineHandle:
-    cdef iof_machine *m
-    cdef unsigned long born
-    cdef readonly str name
-    cdef readonly str policy
-    cdef int check(self) except -1
+"""Open files as an extension type: lifetime and the raw door. Commands are built on top (commands.pxd)."""
+from iommufd_fast._core.capi cimport iof_handle
+from iommufd_fast._core.machines cimport MachineHandle
 
 cdef class Handle:
     cdef iof_handle *h

@@ -67,7 +67,8 @@ cdef class ContextHandle(Handle):
             finally:
                 free(list)
 
-    def ioas_copy(self, uint32_t flags, uint32_t dst, uint32_t src, uint64_t length, uint64_t dst_iova, uint64_t src_iova):
+    def ioas_copy(self, uint32_t flags, uint32_t dst, uint32_t src, uint64_t length, uint64_t dst_iova,
+                  uint64_t src_iova):
         cdef iof_cmd_ioas_copy c = iof_cmd_ioas_copy(sizeof(c), flags, dst, src, length, dst_iova, src_iova)
         cdef int err = self.raw(IOF_CMD_IOAS_COPY, &c)
         if err < 0:
@@ -129,7 +130,8 @@ cdef class ContextHandle(Handle):
         return {
             "mappings": s.mappings, "bytes_mapped": s.bytes_mapped, "maps": s.maps, "unmaps": s.unmaps,
             "copies": s.copies, "pinned_pages": s.pinned_pages, "alignment": s.alignment, "hwpts": s.hwpts,
-            "endpoints": s.endpoints, "large_pages": bool(s.large_pages), "index_bytes": s.index_bytes, "record_bytes": s.record_bytes, "table_bytes": s.table_bytes}
+            "endpoints": s.endpoints, "large_pages": bool(s.large_pages), "index_bytes": s.index_bytes,
+            "record_bytes": s.record_bytes, "table_bytes": s.table_bytes}
 
     def hwpt_stats(self, uint32_t hwpt):
         cdef iof_hwpt_stats_out s

@@ -64,7 +64,8 @@ cdef int run(DeviceHandle dev, iof_dma_args *dma) except -1:
     verb = VERBS[dma.op]
     if dma.reason in REASONS:
         reason, sentence = REASONS[dma.reason]
-        raise DmaFault(f"DMA {verb} by {dev.name} stopped at IOVA {dma.fault_iova:#x} after {dma.done:#x} bytes: {sentence}",
+        where = f"at IOVA {dma.fault_iova:#x} after {dma.done:#x} bytes"
+        raise DmaFault(f"DMA {verb} by {dev.name} stopped {where}: {sentence}",
                        dma.fault_iova, reason, bool(dma.fault_write), dma.done)
     raise failed(err, "dma", f"DMA {verb} by {dev.name}")
 

@@ -2,12 +2,15 @@
 # cython: language_level=3, freethreading_compatible=False
 """Where an object's memory is, and the export that keeps it there.
 
-An exact ndarray owns its memory or refers to who does, and refuses to resize while somebody refers to it: a reference holds
-it, which saves the 100 ns that NumPy takes for a buffer export. Everything else is held by an export (a bytearray then refuses
+An exact ndarray owns its memory or refers to who does, and refuses to resize while somebody refers to it: a
+reference holds
+it, which saves the 100 ns that NumPy takes for a buffer export. Everything else is held by an export (a bytearray
+then refuses
 to grow, a memoryview to be released).
 """
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint64_t, uintptr_t
+from libc.string cimport memset
 
 cimport numpy as cnp
 
@@ -33,6 +36,16 @@ cdef int hold(memory, bint writable, Py_buffer *view, bint *exported, uint64_t *
         raise TypeError("the ndarray holds Python objects; a device could overwrite their addresses")
     base[0] = <uintptr_t>cnp.PyArray_DATA(memory)
     size[0] = cnp.PyArray_NBYTES(memory)
+    return 0
+
+
+cdef int release(Py_buffer *view, bint *exported) except -1:
+    """Give an export back, if there is one. May run any Python code, which finds it given back."""
+    cdef Py_buffer last
+    if exported[0]:
+        last, exported[0] = view[0], False
+        memset(view, 0, sizeof(last))
+        PyBuffer_Release(&last)
     return 0
 
 

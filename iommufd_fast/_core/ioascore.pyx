@@ -2,7 +2,8 @@
 # cython: language_level=3, freethreading_compatible=False
 """Mapping single ranges: the hot path of the control plane. `iommufd_fast.ioas.Ioas` is the class with all the rest.
 
-A map is one try of the command that never blocks, with the GIL held (releasing it costs more than the call); what would block or takes longer
+A map is one try of the command that never blocks, with the GIL held (releasing it costs more than the call); what
+would block or takes longer
 answers EAGAIN and is done again without the GIL.
 """
 from cpython.buffer cimport PyBuffer_Release
@@ -85,16 +86,19 @@ cdef class IoasCore(Home):
         ----------
         memory : buffer or int
             An object with the buffer protocol (ndarray, bytearray, mmap …), contiguous, at least one byte. It is kept
-            alive and in place until unmapped. All pages in which it lies are mapped. Or the address of memory in this process: mapped exactly
+            alive and in place until unmapped. All pages in which it lies are mapped. Or the address of memory in
+            this process: mapped exactly
             as given, and alive for as long as the caller sees to it.
         length : int, optional
             Bytes from the beginning. Needed for an address; all of an object by default.
         iova : int, optional
-            Where the first byte shall be (with the same offset inside a page as the memory of an object has). Chosen by the engine by default.
+            Where the first byte shall be (with the same offset inside a page as the memory of an object has).
+            Chosen by the engine by default.
         access : {"rw", "r", "w"}
             What devices may do.
         trusted : bool, optional
-            False: check now that the memory is there. True: take the caller's word. By default addresses are checked, objects are trusted
+            False: check now that the memory is there. True: take the caller's word. By default addresses are
+            checked, objects are trusted
             (unless the machine's policy is "probe").
 
         Returns
@@ -127,13 +131,14 @@ cdef class IoasCore(Home):
             if length is not None:
                 want = u64(length, "length")
                 if want > m.size:
-                    raise ValueError(f"length {want:#x} is more than the {m.size:#x} bytes of the {type(memory).__name__}")
+                    kind = type(memory).__name__
+                    raise ValueError(f"length {want:#x} is more than the {m.size:#x} bytes of the {kind}")
                 m.size = want
             m.owner = memory
             inside = m.base & IN_PAGE
         if m.size == 0:
             raise ValueError("cannot map 0 bytes: length must be at least 1")
-        if m.base + (m.size - 1) < m.base:
+        if m.size - 1 > NO_IOVA - m.base:
             raise ValueError(f"address {m.base:#x} + length {m.size:#x} wraps around 2**64")
         end = m.size
         if not number:
@@ -201,7 +206,8 @@ cdef int place(IoasCore self, Mapping m, uint32_t flags, uint64_t address, uint6
         with nogil:
             err = iof_map_many(h.h, &one)
         h.leave()
-    m.node.start, m.node.last, m.node.owner = iova, iova + (length - 1), <PyObject *>m
+    if err == 0:
+        m.node.start, m.node.last, m.node.owner = iova, iova + (length - 1), <PyObject *>m
     return err
 
 

@@ -3,11 +3,14 @@
 """Which handles stand for which ranges of one address space, without keeping the handles alive.
 
 Almost every handle is unmapped by itself, so nobody ever asks for it by its IOVA. Therefore a new node only joins a
-linked list, and leaves it again: a few ns. Ranges are asked for when memory is unmapped by other means (a range, a batch,
+linked list, and leaves it again: a few ns. Ranges are asked for when memory is unmapped by other means (a range, a
+batch,
 the raw door); only then the nodes gathered since are moved into the ordered index of csrc/iova, each once.
 
-`sorted` nodes are in the index, all others in the list; removing works in both. When a node cannot be put into the index because
-its range is taken, the one that is there is older: memory was unmapped behind our back and its IOVA used again. The older
+`sorted` nodes are in the index, all others in the list; removing works in both. When a node cannot be put into the
+index because
+its range is taken, the one that is there is older: memory was unmapped behind our back and its IOVA used again.
+The older
 node is evicted and its handle told.
 
 The GIL guards everything. Nothing here runs Python code between looking and changing, except that collect()
@@ -68,7 +71,8 @@ cdef class Ledger:
         else:
             node.prev.next = node.next
             node.next.prev = node.prev
-        node.prev = node.next = NULL
+        node.prev = node.next = NULL  # what tells that it is not in here
+        node.sorted = False
         self.count -= 1
 
     cdef list collect(self, uint64_t start, uint64_t last, list evicted):
@@ -121,6 +125,9 @@ cdef class Home:
 
     `gone` is the sentence that says why the address space is no more.
     """
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle IOAS {self.id}: it belongs to its process; make one there")
 
     cdef int check(self) except -1:
         if self.gone is not None:

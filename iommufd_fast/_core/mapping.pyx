@@ -2,24 +2,28 @@
 # cython: language_level=3, freethreading_compatible=False
 """Mapping one range, and what keeps its memory alive: the hot path of the control plane.
 
-A Mapping *holds* its memory (a reference for an ndarray, a buffer export for everything else) from before the engine maps it until after
+A Mapping *holds* its memory (a reference for an ndarray, a buffer export for everything else) from before the
+engine maps it until after
 the engine has unmapped it, whoever asked for that. It is LIVE, BUSY while one thread unmaps it, CLOSED by its own
-unmap(), or STALE: unmapped by other means. Changes of state and ledger happen under the GIL with no Python code between.
+unmap(), or STALE: unmapped by other means. Changes of state and ledger happen under the GIL with no Python code
+between.
 
 An object is mapped by whole pages, because page tables know nothing smaller: `at` and `size` are the object's bytes,
 the node's range is what is mapped.
+
+There is no Cython free list here: it keeps the "finalized" mark of an object that it hands out again, and then a
+forgotten
+mapping would not be unmapped. Python's own allocator is as good (6 ns).
 """
 cimport cython
-from cpython.buffer cimport PyBuffer_Release
-from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memset
 
 from iommufd_fast._core.args cimport u64
 from iommufd_fast._core.capi cimport *
-from iommufd_fast._core.channel cimport Handle, fork_count
-from iommufd_fast._core.ledger cimport Home
+from iommufd_fast._core.channel cimport Handle
+from iommufd_fast._core.holding cimport release
+from iommufd_fast._core.machines cimport fork_count
 
 import time
 
@@ -31,13 +35,10 @@ cdef extern from "errno.h" nogil:
         EAGAIN
         ENOENT
 
-cdef enum:
-    NEW, LIVE, BUSY, CLOSED, STALE
 cdef tuple STATES = ("new", "live", "being unmapped", "closed", "stale")
 cdef tuple ACCESS = ("", "", "w", "", "r", "", "rw", "")  # by IOF_MAP_READABLE | IOF_MAP_WRITEABLE
 
 
-@cython.freelist(256)
 @cython.no_gc_clear
 cdef class Mapping:
     """Memory that devices reach at `iova`. Made by `Ioas.map` and `Ioas.copy_to`; a context manager.
@@ -49,8 +50,7 @@ cdef class Mapping:
         raise TypeError("a Mapping is made by ioas.map(buffer)")
 
     def __dealloc__(self):
-        if self.exported:  # it never became live
-            PyBuffer_Release(&self.view)
+        release(&self.view, &self.exported)  # of one that never became live
 
     @property
     def ioas(self):
@@ -90,11 +90,13 @@ cdef class Mapping:
     @property
     def closed(self):
         """Whether it is unmapped, by its own close() or otherwise."""
-        return self.state in (CLOSED, STALE) or self.stale
+        return self.state in (CLOSED, STALE) or self.stale and not any([not p.closed for p in self.parts or ()])
 
     @property
     def stale(self):
         """Whether it was unmapped by other means: a range, a batch, the raw door, its IOAS closed, or by C code."""
+        if self.parts is not None:
+            return self.state == LIVE and any([p.stale for p in self.parts])
         if self.state == LIVE and not self.core.handle.forked and not is_there(self):
             retire(self)
         return self.state == STALE
@@ -109,28 +111,23 @@ cdef class Mapping:
 
     def unmap(self):
         """Unmap and let the memory go. Again is fine; one that is stale raises `NotFound`."""
-        cdef int err
-        if self.state == CLOSED or self.state == NEW:
-            return
-        if self.state == LIVE or self.state == BUSY:
-            err = self.take_down()
-            if err != 0 and self.state != STALE:
-                raise failed(err, "unmap", f"cannot unmap {self!r}")
-        if self.state == STALE:
+        stale = self.parts is not None and self.stale
+        self.finish()
+        if stale or self.state == STALE:
             raise NotFound(ENOENT, f"{self!r} was unmapped by other means already; close() accepts that")
 
     def close(self):
         """Unmap, if it still is mapped. Idempotent; in a forked child it only lets the memory go."""
         if self.core is not None and self.core.handle.born != fork_count():
             self.let_go()
-            self.state = CLOSED
-            return
-        if self.state == LIVE or self.state == BUSY:
-            err = self.take_down()
-            if err != 0 and self.state != STALE:
-                raise failed(err, "unmap", f"cannot unmap {self!r}")
-        if self.state == STALE:
-            self.state = CLOSED
+        else:
+            self.finish()
+        for part in self.parts or ():
+            part.close()
+        self.state = CLOSED
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {self!r}: it belongs to its process; map there")
 
     def __enter__(self):
         require_live(self)
@@ -145,35 +142,31 @@ cdef class Mapping:
     def __repr__(self):
         kind = "plain memory" if self.owner is None else type(self.owner).__name__
         where = "" if self.core is None else f" in IOAS {self.core.id}"
-        state = STATES[self.state]
+        state = "stale" if self.parts is not None and self.stale else STATES[self.state]
         return (f"<Mapping {state}: IOVA {self.at:#x}+{self.size:#x} {self.access}{where}, "
                 f"{kind} at {self.base:#x}>")
 
     def __del__(self):
-        cdef int err
         if self.state != LIVE:
             return
         if self.core.handle.born != fork_count():
             self.let_go()
             return
         text = repr(self)
-        err = self.take_down()
-        if err != 0 and self.state == LIVE:  # still mapped: memory that devices reach must never be freed
-            self.core.ledger.remove(&self.node)
-            self.state = CLOSED
+        try:
+            self.finish()
+        except Exception as error:  # still mapped: memory that devices reach must never be freed
+            text += f" ({error}; its memory is never freed)"
+            if self.parts is None:
+                self.core.ledger.remove(&self.node)
             Py_INCREF(self.owner)
-            self.exported = False
-            text += f" (unmap failed with errno {-err}; its memory is never freed)"
+            self.state, self.exported = CLOSED, False
         leaked(text, self.origin, self)
 
     cdef int let_go(self) except -1:
         """Drop the memory. Last step always: this may run any Python code."""
-        cdef Py_buffer view
         owner, self.owner = self.owner, None
-        if self.exported:
-            view, self.exported = self.view, False
-            memset(&self.view, 0, sizeof(view))
-            PyBuffer_Release(&view)
+        release(&self.view, &self.exported)
         return 0
 
     cdef int enlist(self) except -1:
@@ -183,6 +176,21 @@ cdef class Mapping:
             raise ValueError(self.core.gone)
         self.state = LIVE
         self.core.ledger.add(&self.node)
+        return 0
+
+    cdef int finish(self) except -1:
+        """Unmap if it is mapped: CLOSED or STALE afterwards."""
+        cdef Mapping part
+        cdef int err = 0
+        if self.parts is not None and self.state == LIVE:
+            for part in self.parts:
+                part.finish()
+            self.state = CLOSED
+            self.let_go()
+        elif self.state == LIVE or self.state == BUSY:
+            err = self.take_down()
+        if err != 0 and self.state != STALE:
+            raise failed(err, "unmap", f"cannot unmap {self!r}")
         return 0
 
     cdef int take_down(self) except? -1:
@@ -214,82 +222,26 @@ cdef class Mapping:
 
 
 cdef int require_live(Mapping m) except -1:
-    if m.state != LIVE:
-        raise ValueError(f"{m!r} is {STATES[m.state]}")
+    if m.state != LIVE or m.parts is not None and m.stale:
+        raise ValueError(f"{m!r} is not live any more")
     m.core.check()
     return 0
 
 
 cdef bint is_there(Mapping m) except -1:
-    """Ask the engine whether all of the mapping's range is mapped, to the address it was made for."""
+    """Ask the engine whether the range is mapped as one, to the address that it was made for."""
     cdef iof_mapping_info info
-    cdef uint64_t at = m.node.start
     cdef Handle h = m.core.handle
-    while True:
-        h.check()
-        if iof_ioas_mapping(h.h, m.core.id, at, m.node.last, &info) != 0 or info.iova > at or info.last > m.node.last:
-            return False
-        if at == m.node.start and info.address != m.base - (m.at - m.node.start):
-            return False
-        if info.last == m.node.last:
-            return True
-        at = info.last + 1
+    h.check()
+    if iof_ioas_mapping(h.h, m.core.id, m.node.start, m.node.last, &info) != 0:
+        return False
+    return (info.iova == m.node.start and info.last == m.node.last
+            and info.address == m.base - (m.at - m.node.start))
 
 
 cdef int retire(Mapping m) except -1:
-    """It was unmapped by other means, at least in part: unmap what is left of a copy's pieces, and let the memory go."""
-    cdef Handle h = m.core.handle
-    cdef iof_cmd_ioas_unmap c
-    m.core.ledger.remove(&m.node)
-    m.state = STALE
-    if m.pieces:
-        c = iof_cmd_ioas_unmap(sizeof(c), m.core.id, m.node.start, m.node.last - m.node.start + 1)
-        h.raw(IOF_CMD_IOAS_UNMAP, &c)
-    m.let_go()
-    return 0
-
-
-cdef int outlive(Mapping m) except -1:
-    """Its address space is gone, and with it the mapping."""
-    if m.state == LIVE:
+    """It was unmapped by other means: let the memory go."""
+    if m.node.prev != NULL:
         m.core.ledger.remove(&m.node)
-        m.state = STALE
-        m.let_go()
-    return 0
-
-
-def sweep(Home home not None, uint64_t start, uint64_t last):
-    """After something else unmapped in a range: handles that lost their memory become stale."""
-    cdef Mapping m
-    cdef list evicted = []
-    if home.ledger.count == 0:
-        return
-    found = home.ledger.collect(start, last, evicted)
-    for m in evicted:  # not in the ledger any more: another mapping has their place
-        m.state = STALE
-        m.let_go()
-    for m in found:
-        if m.state == LIVE and (home.gone is not None or not is_there(m)):
-            if home.gone is not None:
-                outlive(m)
-            else:
-                retire(m)
-
-
-def holders(Home home not None, uint64_t start, uint64_t last):
-    """What keeps the memory behind a range alive: buffer exports and references of their own."""
-    cdef Mapping m
-    kept = []
-    for m in home.ledger.collect(start, last, []):
-        kept.append(memoryview(m.owner) if m.exported else m.owner)
-    return [k for k in kept if k is not None]
-
-
-def adopt(Home home not None, uint64_t iova, uint64_t length, uint64_t address, uint32_t flags, owner, made):
-    """A handle for what a copy has just mapped; its source may have been several mappings."""
-    cdef Mapping m = Mapping.__new__(Mapping)
-    m.core, m.owner, m.origin, m.flags, m.pieces = home, owner or None, made, flags, True
-    m.at, m.size, m.base = iova, length, address
-    m.node.start, m.node.last, m.node.owner = iova, iova + (length - 1), <PyObject *>m
-    m.enlist()
-    return m
+    m.state = STALE
+    return m.let_go()

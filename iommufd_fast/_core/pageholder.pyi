@@ -4,20 +4,22 @@ from typing import Any, Literal, Self, SupportsIndex
 
 _Buffer = Any  # anything with the buffer protocol; collections.abc.Buffer is Python 3.12's
 
+class Memory: ...  # the machine side of a holder; made by it
+
 class PageHolder:
     policy: Literal["trust", "probe"]
     accounting: Literal["none", "user", "process"]
     address_mode: Literal["va", "synthetic"]
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         source: _Buffer | tuple[SupportsIndex, SupportsIndex],
         *,
         writable: bool | None = None,
         policy: Literal["trust", "probe"] = "trust",
         accounting: Literal["none", "user", "process"] = "none",
         address: Literal["va", "synthetic"] = "va",
-    ) -> None: ...
+    ) -> Self: ...
     def slots(self, first: SupportsIndex, last: SupportsIndex | None) -> tuple[int, int]: ...
     def hold(self, first: SupportsIndex = 0, last: SupportsIndex | None = None) -> None: ...
     def release(self, first: SupportsIndex = 0, last: SupportsIndex | None = None) -> None: ...

@@ -6,7 +6,7 @@ from iommufd_fast._core.ptargs import Fault, Leaf
 from iommufd_fast._core.ptcore import Table
 from iommufd_fast._core.ptforeign import ForeignPageTable
 from iommufd_fast._core.ptinspect import InspectableTable, Stats
-from iommufd_fast._core.ptmemory import Memory
+from iommufd_fast._core.ptmemory import _Memory
 
 __all__ = ["Fault", "Leaf", "PageTable", "Stats"]
 
@@ -20,7 +20,7 @@ class PageTable(InspectableTable):
     def translate_many(self, iovas: ArrayLike) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]: ...
     @staticmethod
     def over(
-        memory: Memory,
+        memory: _Memory,
         *,
         format: str,
         root: int,

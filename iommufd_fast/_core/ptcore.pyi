@@ -2,6 +2,8 @@
 from collections.abc import Iterable
 from typing import Self
 
+FEATURES: dict[str, int]
+
 class Table:
     def __init__(
         self,

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from iommufd_fast._core.ptargs import Fault, Leaf
 from iommufd_fast._core.ptcore import Table
-from iommufd_fast._core.ptmemory import Memory
+from iommufd_fast._core.ptmemory import _Memory
 
 class Step(NamedTuple):
     """One entry that a walk read: its level, its address, the entry (None when it could not be read)."""
@@ -16,10 +16,13 @@ class Step(NamedTuple):
     entry: int
     item: int | None
 
+ENOENT: int
+ERANGE: int
+
 class ForeignPageTable:
     def __init__(
         self,
-        memory: Memory,
+        memory: _Memory,
         *,
         format: str,
         root: int,

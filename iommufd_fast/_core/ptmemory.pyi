@@ -5,10 +5,13 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
-Bytes: TypeAlias = Buffer | NDArray[Any]
-Memory: TypeAlias = (
-    Callable[[int], int | None] | Bytes | Mapping[int, Bytes] | tuple[Bytes, int] | Iterable[tuple[Bytes, int]]
+_Bytes: TypeAlias = Buffer | NDArray[Any]
+_Memory: TypeAlias = (
+    Callable[[int], int | None] | _Bytes | Mapping[int, _Bytes] | tuple[_Bytes, int] | Iterable[tuple[_Bytes, int]]
 )
 
+class Call:  # one use of a callable; made by ForeignMemory
+    def __init__(self, function: Callable[[int], int | None]) -> None: ...
+
 class ForeignMemory:
-    def __init__(self, memory: Memory) -> None: ...
+    def __init__(self, memory: _Memory) -> None: ...

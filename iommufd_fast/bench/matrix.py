@@ -87,6 +87,7 @@ class Plan:
     rounds: int = 7
     seconds: float = 0.3  # per case and round
     seed: int = 1
+    limit: float = float("inf")  # seconds after which the remaining cases get two rounds each
     cross: bool = False
     quick: bool = False
     cases: tuple[Case, ...] = field(init=False, default=())
@@ -149,14 +150,15 @@ def _rank(plan: Plan, case: Case) -> tuple[int, ...]:
 
 
 def quick_plan(**changes: object) -> Plan:
-    """What ends within a minute: one preset, one policy, fewer lengths, three short rounds."""
+    """What ends within a minute: one preset, one policy, fewer lengths, short rounds."""
     settings: dict[str, object] = {
         "presets": ("intel",),
         "policies": ("trust",),
         "lengths": (4 * KIB, 64 * KIB, 2 * MIB, 64 * MIB),
         "batches": (1, 64, 512),
-        "rounds": 5,
-        "seconds": 0.06,
+        "rounds": 7,
+        "seconds": 0.07,
+        "limit": 35.0,
         "quick": True,
     }
     return Plan(**(settings | changes))  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ class PythonPath:
         self.ioas.huge_pages = case.page == "auto"
         self.hwpt = self.dev.attach(self.ioas)
         self.handles: list[iof.Mapping] = []
-        self.slots: list[NDArray[np.uint8]] = []
+        self.slots: list[Any] = []
         self.indexes: list[int] = []
         self.single: iof.Mapping | None = None
 
@@ -86,7 +87,7 @@ class PythonPath:
         base = live.region.address
         for j in rng.permutation(len(live.iovas))[:_HANDLES].tolist():
             offset = int(live.addresses[j]) - base
-            view = live.region.bytes[offset : offset + 4096]
+            view: Any = live.region.bytes[offset : offset + 4096]
             self.ioas.unmap(int(live.iovas[j]), 4096)
             mapping = self.ioas.map(view)
             live.iovas[j] = mapping.iova

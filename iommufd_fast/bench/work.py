@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,13 +32,13 @@ class Work:
         slots = slots_of(case)
         self.region = memory.region(case.memory, slots * case.length)
         self.addresses = self.region.address + np.arange(slots, dtype=np.uint64) * np.uint64(case.length)
-        self.views = [self.region.bytes[i * case.length : (i + 1) * case.length] for i in range(slots)]
+        self.views: list[Any] = [self.region.bytes[i * case.length : (i + 1) * case.length] for i in range(slots)]
 
     def cycle(self, n: int) -> NDArray[np.uint64]:
         """n addresses, the slots round and round."""
         return np.resize(self.addresses, n)
 
-    def buffers(self, n: int) -> list[NDArray[np.uint8]]:
+    def buffers(self, n: int) -> list[Any]:
         return [self.views[i % len(self.views)] for i in range(n)]
 
 

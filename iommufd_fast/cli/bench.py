@@ -33,6 +33,7 @@ def _measure(plan: matrix.Plan) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from iommufd_fast.bench.paths import WrongAnswer
     from iommufd_fast.bench.run import run
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
@@ -42,7 +43,10 @@ def _measure(plan: matrix.Plan) -> dict[str, Any]:
         def progress(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, description=what or "checking")
 
-        return run(plan, progress)
+        try:
+            return run(plan, progress)
+        except WrongAnswer as e:
+            raise click.ClickException(f"the engine gave a wrong answer, so there are no figures: {e}") from e
 
 
 def show(document: dict[str, Any]) -> None:
@@ -97,8 +101,8 @@ def show(document: dict[str, Any]) -> None:
     "--pattern", "patterns", type=_words(*matrix.PATTERNS), help="pair: map, unmap; churn: a random live one anew."
 )
 @click.option("--cross", is_flag=True, help="The whole product of the axes instead of one axis at a time.")
-@click.option("--rounds", type=click.IntRange(1, 1000), help="Repetitions of each case.  [7; quick: 5]")
-@click.option("--seconds", type=click.FloatRange(0.001, 60), help="Time per case and round.  [0.3; quick: 0.06]")
+@click.option("--rounds", type=click.IntRange(1, 1000), help="Repetitions of each case.  [7]")
+@click.option("--seconds", type=click.FloatRange(0.001, 60), help="Time per case and round.  [0.3; quick: 0.07]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Of the random choices.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JSON.")
 @click.option(

@@ -20,7 +20,7 @@ _CSS = """ :root { --ink:#0f172a; --soft:#475569; --line:#e2e8f0; --paper:#fff; 
 system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif } main { max-width:1240px; margin:0 auto; padding:28px
 22px 60px } h1 { font-size:26px; margin:0 0 2px; letter-spacing:-.01em } h2 { font-size:18px; margin:34px 0 10px }
 p.sub { color:var(--soft); margin:0 0 20px } .tiles { display:grid;
-grid-template-columns:repeat(auto-fit,minmax(180px,1fr)); gap:12px } .tile,figure,.box { background:var(--paper);
+grid-template-columns:repeat(auto-fit,minmax(150px,1fr)); gap:12px } .tile,figure,.box { background:var(--paper);
 border:1px solid var(--line); border-radius:10px } .tile { padding:12px 16px } .tile b { display:block;
 font-size:25px; line-height:1.25; font-variant-numeric:tabular-nums } .tile span { color:var(--soft); font-size:13px
 } .plots { display:grid; grid-template-columns:repeat(auto-fit,minmax(min(100%,520px),1fr)); gap:14px } figure {

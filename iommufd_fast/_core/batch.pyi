@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from iommufd_fast._core.commands import ContextHandle
+
+def map_many(
+    h: ContextHandle,
+    ioas: int,
+    flags: int,
+    policy: int,
+    addresses: ArrayLike,
+    lengths: ArrayLike,
+    iovas: ArrayLike | None = None,
+) -> tuple[int, int, NDArray[np.uint64]]: ...
+def unmap_many(
+    h: ContextHandle, ioas: int, iovas: ArrayLike, lengths: ArrayLike
+) -> tuple[int, NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint64]]: ...
+def translate(h: ContextHandle, pt: int, iovas: ArrayLike) -> tuple[int, NDArray[np.uint64], NDArray[np.uint8]]: ...
