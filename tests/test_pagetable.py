@@ -401,3 +401,34 @@ def test_arm_is_different():
         table.map(0, 0, 2 * MIB)  # a block takes the place of a table that is in use
         assert table.unmap(4096, 4096) == 0
         assert table.unmap(0, 2 * MIB) == 2 * MIB
+
+
+def test_cut_merge_protect(table):
+    table.map(0, 8 * MIB, 2 * MIB + 8192)
+    before = list(table.leaves())
+    table.cut(MIB, MIB, 4096)
+    assert sum(leaf.size for leaf in table.leaves()) == 2 * MIB + 8192 and len(list(table.leaves())) > len(before)
+    with raises(errno.EINVAL, "no page size is that small"):
+        table.cut(0, 0, 1024)
+    table.protect(MIB, 4096, "r")
+    assert table.walk(MIB).prot == "r" and table.walk(MIB + 4096).prot == "rw"
+    with raises(errno.ENOENT, "from end to end"):
+        table.protect(2 * MIB, 3 * 4096, "r")
+    for length in (0, 2**64):
+        with pytest.raises(ValueError, match="length is"):
+            table.protect(4096, length, "r")
+    with pytest.raises(ValueError, match="length is 18446744073709551615"):
+        table.protect(4096, 2**64 - 1, "r")
+    table.protect(MIB, 4096, "rw")
+    table.merge()
+    assert [leaf[:4] for leaf in table.leaves()] == [leaf[:4] for leaf in before]
+
+
+def test_image(table):
+    table.map(0, 8 * MIB, 2 * MIB + 8192, "r")
+    table.map(64 * MIB, 4096, 4096)
+    image = table.image(MIB)
+    config = {"format": table.format, "va_bits": table.va_bits, "top_level": table.top_level}
+    foreign = PageTable.over((image, MIB), root=MIB, **config)
+    assert list(foreign.scan()) == list(table.leaves())
+    assert len(image) >= sum(len(items) for _, _, items in table.tables())

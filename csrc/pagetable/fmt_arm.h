@@ -124,7 +124,7 @@ static inline uint64_t fmt_leaf_address(uint64_t item, unsigned level, unsigned 
 
 static inline bool fmt_dirty(uint64_t item)
 {
-	return ARM_STAGE == 1 && (item & (ITEM_DBM | ITEM_RDONLY)) == ITEM_DBM;
+	return ARM_STAGE == 1 && (item >> 51 & ~(item >> 7) & 1); /* DBM and not AP[2] */
 }
 
 static inline bool fmt_can_be_dirty(uint64_t item)

@@ -46,7 +46,7 @@ struct iof_pt_fault {
 	uint64_t iova, last; /* of a walk: its IOVA; of an iteration: all that the fault hides */
 };
 
-/* -EINVAL when no table has this shape, or the root is not aligned to its size. The others trust that this was asked. */
+/* -EINVAL: no table has this shape, or the root is not aligned to its size. The others trust that this was asked. */
 int iof_pt_foreign_check(const struct iof_pt_foreign *f);
 
 /* 0 and *leaf, or a fault: its errno, and *fault is filled in. */

@@ -113,6 +113,10 @@ struct iofi_pt_ops {
 			    struct iof_pt_fault *fault);
 	int (*decode_foreign)(const struct iofi_foreign *f, uint64_t iova, uint64_t item, unsigned prot,
 			      struct iof_pt_leaf *leaf);
+	int (*cut)(struct iof_pt *pt, struct iof_range r, unsigned size_lg2);
+	void (*merge)(struct iof_pt *pt, struct iof_pt_gather *g);
+	int (*protect)(struct iof_pt *pt, struct iof_range r, unsigned prot);
+	uint64_t (*image)(const struct iof_pt *pt, uint64_t base, uint64_t *out);
 };
 
 /* NULL: no such format, or granule. */

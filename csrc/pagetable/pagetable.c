@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "pagetable/internal.h"
+#include "pagetable/reshape.h"
 
 #define ARM_S1_KINDS IOF_PT_ARM_S1
 #define ARM_S2_KINDS (ARM_S1_KINDS + 3)
@@ -298,4 +299,24 @@ void iof_pt_visit(const struct iof_pt *pt,
 		  void (*fn)(void *ctx, uint64_t address, unsigned level, const uint64_t *entries, size_t n), void *ctx)
 {
 	ops(pt)->visit(pt, fn, ctx);
+}
+
+int iof_pt_cut(struct iof_pt *pt, struct iof_range r, unsigned size_lg2)
+{
+	return ops(pt)->cut(pt, r, size_lg2);
+}
+
+void iof_pt_merge(struct iof_pt *pt, struct iof_pt_gather *g)
+{
+	ops(pt)->merge(pt, g);
+}
+
+int iof_pt_protect(struct iof_pt *pt, struct iof_range r, unsigned prot)
+{
+	return ops(pt)->protect(pt, r, prot);
+}
+
+uint64_t iof_pt_image(const struct iof_pt *pt, uint64_t base, uint64_t *out)
+{
+	return ops(pt)->image(pt, base, out);
 }

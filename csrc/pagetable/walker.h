@@ -66,8 +66,7 @@ static inline uint64_t *top_table(uint64_t root, uint64_t iova)
 
 /*
  * Sign-extended tables: IOVAs below the middle keep their value, those that end at 2^64 move down to follow them, and
- * the others stay beyond the last. In any other table nothing moves. All of the walker but its entry points works on
- * such folded IOVAs.
+ * the others stay beyond the last. In other tables nothing moves. All but the entry points works on folded IOVAs.
  */
 static inline uint64_t fold_by(uint64_t middle, uint64_t iova)
 {
@@ -193,6 +192,14 @@ static const uint64_t *slot_at(const struct iof_pt *pt, uint64_t iova, unsigned 
 	return &table[item_index(iova, level)];
 }
 
+/* For a leaf of `count` items. Out of line: it would cost every walk registers. */
+static __attribute__((noinline)) bool other_dirty(const struct iof_pt *pt, uint64_t iova, unsigned level, size_t count)
+{
+	const uint64_t *slot = slot_at(pt, iova, level);
+
+	return slot && contig_dirty(slot, item_index(iova, level), count);
+}
+
 static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf)
 {
 	unsigned level;
@@ -204,12 +211,8 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 		return iova > pt->last ? -ERANGE : -ENOENT;
 	leaf_decode(iova, item, level, leaf);
 	leaf->iova = unfold(pt->middle, leaf->iova);
-	if (FMT_CONTIG && iof_unlikely(leaf->size_lg2 > item_lg2(level)) && !leaf->dirty) {
-		const uint64_t *slot = slot_at(pt, iova, level);
-
-		leaf->dirty = slot && contig_dirty(slot, item_index(iova, level),
-						   1u << (leaf->size_lg2 - item_lg2(level)));
-	}
+	if (FMT_CONTIG && FMT_TRACKS_DIRTY && iof_unlikely(!fmt_is_single(item)))
+		leaf->dirty = other_dirty(pt, iova, level, (size_t)1 << (leaf->size_lg2 - item_lg2(level)));
 	return 0;
 }
 
@@ -220,6 +223,8 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 #include "pagetable/walker_dirty.h"
 #include "pagetable/walker_check.h"
 #include "pagetable/walker_foreign.h"
+#include "pagetable/walker_reshape.h"
+#include "pagetable/walker_image.h"
 
 const struct iofi_pt_ops FMT_OPS = {
 	.limits = &FMT_LIMITS,
@@ -238,4 +243,8 @@ const struct iofi_pt_ops FMT_OPS = {
 	.walk_foreign = pt_walk_foreign,
 	.next_foreign = pt_next_foreign,
 	.decode_foreign = pt_decode_foreign,
+	.cut = pt_cut,
+	.merge = pt_merge,
+	.protect = pt_protect,
+	.image = pt_image,
 };

@@ -55,11 +55,15 @@ static inline const uint64_t *lowest_slot(uint64_t root, uint64_t last, uint64_t
 static inline uint64_t translate_slot(uint64_t root, uint64_t last, uint64_t iova, const uint64_t *slot, unsigned *prot)
 {
 	uint64_t item = slot ? iofi_entry_load(slot) : 0;
+	unsigned size;
 
-	if (iof_unlikely(!fmt_present(item) || !fmt_is_single(item)))
+	if (iof_unlikely(!fmt_present(item)))
 		return translate_from(root, last, iova, prot);
 	*prot = fmt_leaf_prot(item);
-	return fmt_leaf_address(item, 0, FMT_GRANULE_LG2) | (iova & (GRANULE - 1));
+	if (iof_likely(fmt_is_single(item)))
+		return fmt_leaf_address(item, 0, FMT_GRANULE_LG2) | (iova & (GRANULE - 1));
+	size = fmt_leaf_size(item, 0);
+	return fmt_leaf_address(item, 0, size) | (iova & iof_low_mask(size));
 }
 
 static size_t translate_group(uint64_t root, uint64_t last, uint64_t middle, const uint64_t *iovas, size_t n,

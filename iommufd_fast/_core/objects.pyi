@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-from typing import Any
+from typing import Self
 
 from typing_extensions import Buffer
 
 from iommufd_fast._core.commands import ContextHandle
 
 class Data:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __new__(cls, buffer: Buffer | None, writable: bool = False) -> Self: ...
 
 def hwpt_alloc(h: ContextHandle, flags: int, dev: int, pt: int, type: int, data: Buffer | None, fault: int) -> int: ...
 def hw_info(h: ContextHandle, dev: int) -> tuple[int, bytes, int, int] | int: ...

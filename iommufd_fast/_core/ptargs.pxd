@@ -89,6 +89,12 @@ cdef extern from "pagetable/pagetable.h" nogil:
     bint iof_pt_is_valid(const iof_pt *pt)
     void iof_pt_visit(const iof_pt *pt, iof_pt_visit_fn fn, void *ctx)
 
+cdef extern from "pagetable/reshape.h" nogil:
+    int iof_pt_cut(iof_pt *pt, iof_range r, unsigned int size_lg2)
+    void iof_pt_merge(iof_pt *pt, iof_pt_gather *g)
+    int iof_pt_protect(iof_pt *pt, iof_range r, unsigned int prot)
+    uint64_t iof_pt_image(const iof_pt *pt, uint64_t base, uint64_t *out)
+
 cdef extern from "pagetable/foreign.h" nogil:
     enum: IOF_PT_OUTSIDE
     enum: IOF_PT_NO_FETCH

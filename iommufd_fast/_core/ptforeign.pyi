@@ -9,15 +9,15 @@ from iommufd_fast._core.ptargs import Fault, Leaf
 from iommufd_fast._core.ptcore import Table
 from iommufd_fast._core.ptmemory import _Memory
 
-ENOENT: int
-ERANGE: int
-
 class Step(NamedTuple):
     """One entry that a walk read: its level, its address, the entry (None when it could not be read)."""
 
     level: int
     entry: int
     item: int | None
+
+ENOENT: int
+ERANGE: int
 
 class ForeignPageTable:
     def __init__(
@@ -53,4 +53,5 @@ class ForeignPageTable:
     def translate_many(self, iovas: ArrayLike) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]: ...
     def scan(self, start: int = 0, last: int = ...) -> Iterator[Leaf | Fault]: ...
     def leaves(self, start: int = 0, last: int = ...) -> Iterator[Leaf]: ...
+    def _repr_svg_(self) -> str | None: ...
     def path(self, iova: int) -> list[Step]: ...

@@ -46,9 +46,9 @@ cdef class ForeignPageTable:
     Parameters
     ----------
     memory : callable, buffer, (buffer, base), sequence of (buffer, base) or mapping
-        What table addresses mean. A callable takes an address and returns the 8-byte item there as an int, or None for
-        no memory. Buffers (bytes-like, mmap or ndarray) are used in place, `base` is the address of their first byte, 0
-        for a buffer alone; a mapping is {base: buffer}.
+        What table addresses mean. A callable takes an address and returns the 8-byte item there, or None for no memory.
+        Buffers (also mmap, ndarray) are used in place, `base` is their first byte's address, 0 for a buffer alone; a
+        mapping is {base: buffer}.
     format : str
         As for `PageTable`; so are `granule` and `features`.
     root : int
@@ -58,15 +58,13 @@ cdef class ForeignPageTable:
     va_bits, oa_bits : int, optional
         Widths; by default the widest of the format.
     through : PageTable or ForeignPageTable, optional
-        The second stage: this table's addresses, its leaves' and those of its tables, are that one's IOVAs. `memory` is
-        then asked for what they translate to.
+        The second stage, whose IOVAs are this one's addresses. `memory` is asked for what they translate to.
 
     Notes
     -----
-    Tables are never trusted: a walk ends after at most `top_level` + 1 items. A permission is what all levels and both
-    stages grant. Reserved bits, and tables outside the memory, are OSError (EINVAL, EFAULT) from walk() and
-    translate(), with the Fault as its attribute `fault`; lookup() returns the Fault instead. Thread-safe as far as the
-    callable is.
+    Tables are never trusted: a walk ends after `top_level` + 1 items. Permissions are what all levels and stages grant.
+    walk() and translate() raise OSError for reserved bits (EINVAL) and for tables outside the memory (EFAULT), with the
+    Fault as its `fault`; lookup() returns the Fault instead. Thread-safe as far as the callable is.
     """
     cdef iof_pt_foreign table
     cdef ForeignMemory memory
@@ -104,13 +102,11 @@ cdef class ForeignPageTable:
         """int: level of the top table; the lowest tables are at 0."""
         return self.table.top_level
 
-    cdef Call view(self, iof_pt_foreign *out):
-        """The table as C takes it, valid while the returned Call (or None) lives."""
+    cdef Call view(self, iof_pt_foreign *out):  # valid while the returned Call (or None) lives
         out[0] = self.table
         return self.memory.fill(&out.memory)
 
-    cdef tuple nested(self, iof_pt_nested *out):
-        """Both stages, all but a PageTable's own pointer."""
+    cdef tuple nested(self, iof_pt_nested *out):  # both stages, all but a PageTable's own pointer
         memset(out, 0, sizeof(out[0]))
         second = None
         if isinstance(self.through, ForeignPageTable):
@@ -229,7 +225,7 @@ cdef class ForeignPageTable:
         return (record for record in self.scan(start, last) if not hasattr(record, "reason"))
 
     def path(self, iova):
-        """The entries that a walk of the (first) stage reads, from the root down, as a list of Step."""
+        """The entries that a walk reads, from the root down, as a list of Step."""
         cdef Notes notes
         cdef iof_pt_foreign table
         cdef iof_pt_leaf leaf
@@ -244,6 +240,10 @@ cdef class ForeignPageTable:
         raised((call,))
         return [Step(self.table.top_level - i, notes.entries[i], None if notes.errors[i] else notes.items[i])
                 for i in range(notes.n)]
+
+    def _repr_svg_(self):
+        from iommufd_fast._core._picture import svg_of
+        return svg_of(self) if self.through is None else None
 
     def __repr__(self):
         second = f" through {self.through!r}" if self.through is not None else ""

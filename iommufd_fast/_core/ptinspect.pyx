@@ -61,6 +61,10 @@ cdef class InspectableTable(Table):
             yield leaf
             at = leaf.iova + leaf.size
 
+    def _repr_svg_(self):
+        from iommufd_fast._core._picture import svg_of
+        return svg_of(self)
+
     def set_dirty(self, iova):
         """Set the dirty bit of the one item that translates `iova`, as a device's write does.
 
@@ -141,6 +145,80 @@ cdef class InspectableTable(Table):
             memset(&g, 0, sizeof(g))
             iof_pt_trim(self.lock(), &g)
             self.unlock(&g)
+
+    def cut(self, start, last, size):
+        """Cut every leaf that intersects [start, last] and is larger into leaves of at most `size` bytes.
+
+        What is translated stays the same all the time; the pieces of a dirty leaf are dirty.
+        """
+        cdef iof_range r = [pt_u64(start, "start"), pt_u64(last, "last")]
+        cdef iof_pt_gather g
+        cdef uint64_t most = pt_u64(size, "size")
+        cdef int err
+        memset(&g, 0, sizeof(g))
+        cdef unsigned int size_lg2 = max((<object>most).bit_length(), 1) - 1
+        err = iof_pt_cut(self.lock(), r, size_lg2)
+        self.unlock(&g)
+        if err:
+            fail(err, f"cut [{r.start:#x}, {r.last:#x}] to {most} bytes: no memory, or no page size is that small")
+
+    def merge(self):
+        """Merge leaves, and whole tables of them, into the largest that translate the same."""
+        cdef iof_pt_gather g
+        memset(&g, 0, sizeof(g))
+        iof_pt_merge(self.lock(), &g)
+        self.unlock(&g)
+
+    def protect(self, iova, length, prot):
+        """Give the leaves of [iova, iova + length) other permissions: all of them, or none on an error.
+
+        Raises
+        ------
+        OSError
+            EINVAL: the range begins or ends inside a leaf (cut it first); ENOENT: a hole; ERANGE.
+        """
+        cdef uint64_t at = pt_u64(iova, "iova"), size = pt_u64(length, "length")
+        cdef unsigned int bits = pt_prot(prot)
+        if not size or size - 1 > 2**64 - 1 - at:
+            raise ValueError(f"length is {size}, outside 1 to 2**64 - iova")
+        cdef iof_range r = [at, at + (size - 1)]
+        cdef iof_pt_gather g
+        memset(&g, 0, sizeof(g))
+        cdef int err = iof_pt_protect(self.lock(), r, bits)
+        self.unlock(&g)
+        if err:
+            fail(err, f"protect {at:#x}+{size:#x}: it must be mapped from end to end, and by whole leaves (cut them)")
+
+    def image(self, base):
+        """Copy all tables as they would be at address `base`, with table addresses to match.
+
+        Parameters
+        ----------
+        base : int
+            A multiple of the largest table's size. It is the root's address in the copy.
+
+        Returns
+        -------
+        ndarray of uint64
+            For `PageTable.over((image, base), root=base, ...)`, or to be written to a guest's memory or a file.
+        """
+        cdef uint64_t to = pt_u64(base, "base"), room = 0, need = 0
+        cdef uint64_t *data
+        cdef iof_pt_gather g
+        cdef iof_pt *pt
+        memset(&g, 0, sizeof(g))
+        while True:
+            out = np.zeros(room // 8, np.uint64)
+            data = pt_data(out)
+            pt = self.lock()
+            with nogil:
+                need = iof_pt_image(pt, to, NULL)
+                if need <= room:
+                    iof_pt_image(pt, to, data)
+            self.unlock(&g)
+            if need <= room:
+                return out[:need // 8]
+            room = need
 
     def stats(self):
         """Count leaves and tables, as Stats. Walks the whole table."""

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from numpy.typing import NDArray
 from typing_extensions import Buffer
 
+_Bytes: TypeAlias = Buffer | NDArray[Any]
 _Memory: TypeAlias = (
-    Callable[[int], int | None] | Buffer | Mapping[int, Buffer] | tuple[Buffer, int] | Iterable[tuple[Buffer, int]]
+    Callable[[int], int | None] | _Bytes | Mapping[int, _Bytes] | tuple[_Bytes, int] | Iterable[tuple[_Bytes, int]]
 )
 
-class Call:  # a reader that is a callable; made by ForeignMemory
+class Call:  # one use of a callable; made by ForeignMemory
     def __init__(self, function: Callable[[int], int | None]) -> None: ...
 
 class ForeignMemory:

@@ -14,6 +14,7 @@ COMMANDS = {
     "replay": "Replay a recorded DMA trace and check every event.",
     "report": "Make the HTML report or a picture from a JSON result.",
     "run": "Run a program with /dev/iommu served by an engine in its own process.",
+    "walk": "Walk page tables in a memory dump.",
     "info": "Show versions, the machine, and what this build has.",
 }
 
