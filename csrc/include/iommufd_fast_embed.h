@@ -50,6 +50,11 @@ enum iof_attach_mode {
 int iof_attach(struct iof_handle *dev, uint32_t pasid, enum iof_attach_mode mode, uint32_t *pt_id);
 int iof_detach(struct iof_handle *dev, uint32_t pasid);
 uint32_t iof_device_id(struct iof_handle *dev); /* the DEVICE id; 0: not bound */
+/*
+ * Where the device has to write for the interrupt whose doorbell is at physical address `doorbell` (R6.8): in its window of translated MSIs
+ * (caps.sw_msi), or `doorbell` itself without one. -EINVAL not attached; -EOVERFLOW 64 pages are in use, or the window is full; -ENOMEM.
+ */
+int iof_msi_address(struct iof_handle *dev, uint64_t doorbell, uint64_t *iova);
 /* The HWPT a (device, pasid) is attached to: its id, or 0. */
 uint32_t iof_attached_hwpt(struct iof_handle *dev, uint32_t pasid);
 

@@ -9,6 +9,7 @@
 
 #include "ioas/device.h"
 #include "ioas/fault.h"
+#include "ioas/msi.h"
 
 /* ---- reserved regions: requester ids only ---- */
 
@@ -23,11 +24,13 @@ static void unreserve(struct iof_device *dev, struct iof_ioas *ioas)
 static int reserve(struct iof_device *dev, struct iof_ioas *ioas)
 {
 	const struct iof_device_caps *caps = &dev->mdev->caps;
-	int rc = iof_alloc_may_fail(ioas->memory->alloc) ? -EINVAL : 0; /* chapter 12's injection point */
+	int rc = iof_alloc_may_fail(ioas->memory->alloc) ? -EINVAL : iofi_msi_check(caps); /* chapter 12's injection point */
 
 	iof_lock_take(&ioas->records->lock);
 	for (unsigned i = 0; i < caps->n_reserved && !rc; i++)
 		rc = iof_space_reserve(ioas->space, caps->reserved[i], (uintptr_t)dev);
+	if (!rc && caps->sw_msi.last)
+		rc = iof_space_reserve(ioas->space, caps->sw_msi, (uintptr_t)dev);
 	if (rc)
 		iof_space_unreserve(ioas->space, (uintptr_t)dev);
 	iof_lock_drop(&ioas->records->lock);
@@ -249,7 +252,10 @@ static int enter(struct iof_device *dev, uint32_t pasid, struct iof_hwpt *hwpt)
 		rc = reserve(dev, hwpt->ioas);
 	if (rc)
 		return rc;
-	rc = seat_device(dev, pasid, hwpt);
+	if (!pasid && !seat)
+		rc = iofi_msi_install(dev->ctx, dev->mdev->group, hwpt);
+	if (!rc)
+		rc = seat_device(dev, pasid, hwpt);
 	if (rc && !pasid)
 		unreserve(dev, hwpt->ioas);
 	return rc;
@@ -338,7 +344,10 @@ static int prepare(struct iof_device *dev, struct iof_seat *seat, struct iof_hwp
 		rc = reserve_seat(seat, hwpt->ioas);
 	if (rc)
 		return rc;
-	rc = check(dev, seat->pasid, hwpt, seat->hwpt);
+	if (!seat->pasid)
+		rc = iofi_msi_install(dev->ctx, dev->mdev->group, hwpt);
+	if (!rc)
+		rc = check(dev, seat->pasid, hwpt, seat->hwpt);
 	if (rc && !seat->pasid)
 		/* As the kernel does it, also when the target is the IOAS they are attached to (R6.9.3). */
 		unreserve_seat(seat, hwpt->ioas);

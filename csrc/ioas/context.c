@@ -9,6 +9,7 @@
 #include "ioas/foreign.h"
 #include "ioas/hwpt.h"
 #include "ioas/ioas.h"
+#include "ioas/msi.h"
 #include "ioas/veventq.h"
 #include "ioas/viommu.h"
 
@@ -94,6 +95,7 @@ void iof_context_unref(struct iof_context *ctx)
 	while (release_round(ctx))
 		;
 	iof_objects_fini(&ctx->objects);
+	iof_mem_put(m->memory.alloc, ctx->msi, sizeof(*ctx->msi));
 	iof_mem_put(m->memory.alloc, ctx, sizeof(*ctx));
 	iof_machine_unref(m);
 }

@@ -20,6 +20,7 @@ struct iof_context {
 	_Atomic uint32_t refs;
 	struct iof_lock control;
 	struct iof_objects objects;
+	struct iof_msi_table *msi; /* control lock: doorbell pages (msi.h); made on first use */
 	struct iof_exposed *exposed; /* control lock: what mmap on the file can reach (viommu.h), ascending offsets */
 	_Atomic bool mm_mode; /* OPTION RLIMIT_MODE (2.8) */
 	_Atomic uint32_t compat_ioas; /* what the VFIO container's commands mean (VFIO_IOAS, 2.9); 0: none. No reference */

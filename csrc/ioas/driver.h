@@ -54,6 +54,8 @@ struct iof_device_caps {
 	bool weak; /* bound, it does not keep its context open: a FOREIGN object of the context unbinds it (mock devices) */
 	const struct iof_range *reserved; /* regions reserved in the IOAS of its requester id; must outlive the machine */
 	uint32_t n_reserved;
+	bool hw_msi; /* one of them is a window whose writes are interrupts, untranslated */
+	struct iof_range sw_msi; /* IOVAs set aside for interrupts that are translated (R6.8), reserved as well; last == 0: none */
 	void *priv; /* the driver's own */
 };
 

@@ -45,6 +45,7 @@ struct iof_hwpt {
 	struct iof_range aperture;
 	struct iof_hwpt *next; /* control lock: the IOAS's list, in order of creation */
 	uint32_t domain; /* IOTLB tag, unique on the machine */
+	uint64_t msi_shown; /* control lock: doorbell pages that `pt` shows (msi.h) */
 	uint32_t index; /* domains lock: place in ioas->domains */
 	_Atomic bool tracking; /* dirty tracking is on */
 	_Atomic bool used; /* some DMA went through: the IOTLB may hold entries */

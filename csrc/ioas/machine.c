@@ -317,8 +317,10 @@ void iof_group_release(struct iof_machine *m, struct iof_mdev *d)
 {
 	iof_lock_take(&m->lock);
 	d->bound = false;
-	if (!--d->group->bound)
+	if (!--d->group->bound) {
 		d->group->owner = NULL;
+		d->group->msi_needed = 0;
+	}
 	iof_lock_drop(&m->lock);
 }
 

@@ -47,6 +47,7 @@ struct iof_group {
 	struct iof_context *owner; /* machine lock; NULL: nobody's */
 	uint32_t bound; /* machine lock: devices bound to the owner */
 	struct iof_seat *seats; /* owner's control lock */
+	uint64_t msi_needed; /* owner's control lock: doorbell pages of its devices, bits of the context's table (msi.h) */
 };
 
 /* A device as the machine knows it; a context's handle on it is struct iof_device. */

@@ -31,7 +31,7 @@ static const struct { uint64_t efr, efr2; } amd_info = {
 };
 
 #define SOFT_CAPS(regions)                                                                                             \
-	{ .max_pasids = 1 << 20, .pasids = true, .dirty_tracking = true, .no_ats = true, .reserved = (regions),         \
+	{ .max_pasids = 1 << 20, .pasids = true, .dirty_tracking = true, .no_ats = true, .hw_msi = true, .reserved = (regions),         \
 	  .n_reserved = sizeof(regions) / sizeof((regions)[0]) }
 
 static const struct iof_preset_info presets[IOF_PRESETS] = {

@@ -64,7 +64,8 @@ static uint64_t shown_bytes(const struct iof_hwpt *hwpt)
 	iof_pt_stats(hwpt->pt, &stats);
 	for (unsigned i = 0; i < 64; i++)
 		bytes += stats.leaves[i] << i;
-	return bytes;
+	/* Doorbell pages are nobody's area. */
+	return bytes - (uint64_t)__builtin_popcountll(hwpt->msi_shown) * IOF_PAGE_SIZE;
 }
 
 /* What page tables have to show: all areas that are held, which are all but revoked ones. */

@@ -7,6 +7,7 @@
 #include "ioas/dirty.h"
 #include "ioas/fault.h"
 #include "ioas/foreign.h"
+#include "ioas/msi.h"
 #include "ioas/veventq.h"
 #include "provider/engine.h"
 
@@ -115,6 +116,18 @@ uint32_t iof_device_id(struct iof_handle *dev)
 	if (d)
 		drop_bound(dev);
 	return id;
+}
+
+int iof_msi_address(struct iof_handle *dev, uint64_t doorbell, uint64_t *iova)
+{
+	struct iof_device *d = take_bound(dev);
+	int rc;
+
+	if (!d)
+		return -EINVAL;
+	rc = iof_device_msi(d, doorbell, iova);
+	drop_bound(dev);
+	return rc;
 }
 
 uint32_t iof_attached_hwpt(struct iof_handle *dev, uint32_t pasid)
