@@ -6,6 +6,7 @@ A line ``needs: tsan`` near the top of a file asks for the second. Warnings are 
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from functools import cache
@@ -110,7 +111,8 @@ def test_tsan(name):
     if prefix is None:
         pytest.skip("ThreadSanitizer does not start on this machine, not even an empty program under setarch -R")
     binary = program(TSAN, name, [name for name in NAMES if wants_tsan(name)])
-    check(run(*prefix, binary, env=TSAN_ENV, cwd=ROOT), name)
+    longer = {k: v for k, v in os.environ.items() if k == "IOF_STRESS_PHASES"}
+    check(run(*prefix, binary, env=TSAN_ENV | longer, cwd=ROOT, timeout=400), name)
 
 
 PLANTED = {
