@@ -219,7 +219,7 @@ class RecycleMachine(SpaceMachine):
     policy = "recycle"
 
     def beside_windows(self) -> Model:
-        """The model with every window that has a slot taken filled up: the rest of it is its size class's, or nobody's."""
+        """The model with every window that has a slot taken filled up: the rest is its size class's, or nobody's."""
         model = Model()
         model.allowed, model.reserved = self.model.allowed, self.model.reserved
         model.used = dict(self.model.used)
@@ -234,7 +234,8 @@ class RecycleMachine(SpaceMachine):
             at = self.space.alloc(length)
         except OSError as e:
             assert e.errno == errno.ENOSPC
-            assert self.beside_windows().place(0, max(self.rounded(length), PAGE), self.granule) is None or length > PAGE
+            size = max(self.rounded(length), PAGE)
+            assert self.beside_windows().place(0, size, self.granule) is None or length > PAGE
             return
         found = self.space.find(at)
         assert found is not None and found[0] == at
