@@ -18,7 +18,7 @@ TEST_ENV := PYTHONPATH=$(TEST_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 IO
 PYTEST := $(TEST_ENV) $(PY) -m pytest
 ARGS ?=
 
-.PHONY: help venv build test-build test bench benchmark benchmark-c golden conformance nightly lint sdist-check clean FORCE
+.PHONY: help venv build test-build test bench benchmark benchmark-compare benchmark-c budgets budgets-update peers golden conformance nightly lint sdist-check clean FORCE
 
 help:
 	@echo 'make bench         the main job: map, unmap and translate, measured; leaves bench.json and report.html'
@@ -26,7 +26,9 @@ help:
 	@echo
 	@echo 'make build         the package in place, with the command iommufd-fast in .venv/bin'
 	@echo 'make benchmark     benchmarks/ in pytest-benchmark'
+	@echo 'make benchmark-compare   the same, compared with the last run that was kept'
 	@echo 'make benchmark-c   benchmarks/c, plain C'
+	@echo 'make budgets       instructions of the hottest paths against their budgets (valgrind)'
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
 	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=0 or 1: in a user namespace)'
 	@echo 'make fuzz SECONDS=N      ioctls under coverage guidance (CALLS=N instead: so many calls)'
@@ -76,13 +78,24 @@ bench: build
 	@$(PY) -m iommufd_fast bench --quick --json bench.json --html report.html
 	@echo 'The report: $(CURDIR)/report.html (the same numbers for programs: bench.json)'
 
+SAVED := --benchmark-only --benchmark-storage=file://$(CURDIR)/.benchmarks --benchmark-columns=min,median,iqr,rounds --benchmark-sort=name
 benchmark: build
-	@$(PY) -m pytest benchmarks --benchmark-only $(ARGS)
+	@$(PY) -m pytest benchmarks $(SAVED) --benchmark-save=run $(ARGS)
+
+# What is slower by more than half in the fastest round of a benchmark fails; less is noise on a shared machine.
+benchmark-compare: build
+	@ls .benchmarks/*/*_run.json > /dev/null 2>&1 || { echo 'no run was kept yet: make benchmark keeps one'; exit 1; }
+	@$(PY) -m pytest benchmarks $(SAVED) --benchmark-compare --benchmark-compare-fail=min:50% $(ARGS)
 
 benchmark-c:
 	@$(MAKE) -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/benchmark-c FROM=$(CURDIR)/benchmarks/c programs preload
 	@for program in benchmarks/c/bench_*.c; do \
 		name=$$(basename $$program .c); echo "== $$name"; build/benchmark-c/bin/$$name $(ARGS) || exit 1; done
+
+BUDGETS := $(CURDIR)/build/budgets
+budgets budgets-update:
+	@$(MAKE) -s -C csrc -j$(shell nproc) OUT=$(BUDGETS) FROM=$(CURDIR)/benchmarks/budgets programs
+	@$(PYTHON) benchmarks/budgets $(BUDGETS)/bin/paths $(if $(filter budgets-update,$@),--update "$(REASON)")
 
 golden: build
 	@test -d "$(GOLDEN)" || { echo 'say where the golden tables are: make golden GOLDEN=DIR'; exit 1; }
