@@ -28,6 +28,7 @@ help:
 	@echo 'make benchmark     benchmarks/ in pytest-benchmark'
 	@echo 'make benchmark-compare   the same, compared with the last run that was kept'
 	@echo 'make benchmark-c   benchmarks/c, plain C'
+	@echo 'make peers PEERS=DIR     ours beside the peers in one run, and which goals are met (DIR: the kernel peer; may be left out)'
 	@echo 'make budgets       instructions of the hottest paths against their budgets (valgrind)'
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
 	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=0 or 1: in a user namespace)'
@@ -92,6 +93,11 @@ benchmark-c:
 	@for program in benchmarks/c/bench_*.c; do \
 		name=$$(basename $$program .c); echo "== $$name"; build/benchmark-c/bin/$$name $(ARGS) || exit 1; done
 
+peers: build
+	@$(MAKE) -s -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/benchmark-c FROM=$(CURDIR)/benchmarks/c programs
+	@$(PY) benchmarks/peers build/benchmark-c/bin $(if $(PEERS),--peers "$(PEERS)") \
+		$(if $(PAGE),--page docs/performance.md --curves docs/img/growth.svg) $(ARGS)
+
 BUDGETS := $(CURDIR)/build/budgets
 budgets budgets-update:
 	@$(MAKE) -s -C csrc -j$(shell nproc) OUT=$(BUDGETS) FROM=$(CURDIR)/benchmarks/budgets programs
@@ -141,7 +147,7 @@ sdist-check: $(DEPS)
 	@cp tests/smoke.py build/sdist/ && cd build/sdist && venv/bin/python -I smoke.py
 
 clean:
-	rm -rf build dist *.egg-info iommufd_fast/include iommufd_fast/*.so iommufd_fast/_core/*.so bench.json report.html
+	rm -rf build dist *.egg-info iommufd_fast/include iommufd_fast/*.so iommufd_fast/_core/*.so bench.json report.html peers.json peers.svg
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	rm -f $(VENV)/.editable

@@ -60,7 +60,9 @@ def measure(program: str) -> dict[str, float]:
     return figures
 
 
-def judge(figures: dict[str, float], budgets: dict[str, dict]) -> tuple[list[tuple[str, float, float | None, str]], int]:
+def judge(
+    figures: dict[str, float], budgets: dict[str, dict]
+) -> tuple[list[tuple[str, float, float | None, str]], int]:
     """Rows of (path, now, budget, verdict), and how many of them are failures."""
     rows: list[tuple[str, float, float | None, str]] = []
     for name in sorted(figures.keys() | budgets.keys()):
