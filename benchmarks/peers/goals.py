@@ -39,7 +39,7 @@ class Goal:
 
 
 NOTES = {
-    "up": "the peer is a uniprocessor build without locked instructions; its clock has steps of 256 ns (means are fine)",
+    "up": "the peer is a uniprocessor build without locked instructions; its clock steps by 256 ns (means are fine)",
     "pins": "the peer pins the memory, `trust` keeps the books only; its mock table has two entries per 4 KiB page",
     "linear": "the peer walks its ranges one by one to find a hole",
     "ioctl": "the peer's command is a cheap one of a pipe, with its struct packed; ours does the whole mapping",
