@@ -18,7 +18,7 @@ TEST_ENV := PYTHONPATH=$(TEST_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 IO
 PYTEST := $(TEST_ENV) $(PY) -m pytest
 ARGS ?=
 
-.PHONY: help venv build test-build test bench benchmark benchmark-compare benchmark-c budgets budgets-update peers golden conformance nightly lint sdist-check clean FORCE
+.PHONY: help venv build test-build test bench benchmark benchmark-compare benchmark-c budgets budgets-update peers golden conformance test-arm64 nightly lint sdist-check clean FORCE
 
 help:
 	@echo 'make bench         the main job: map, unmap and translate, measured; leaves bench.json and report.html'
@@ -33,6 +33,7 @@ help:
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
 	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=0 or 1: in a user namespace)'
 	@echo 'make fuzz SECONDS=N      ioctls under coverage guidance (CALLS=N instead: so many calls)'
+	@echo 'make test-arm64    the C tests for 64-bit ARM, under emulation'
 	@echo 'make nightly       what is too slow for make test'
 	@echo 'make lint          ruff and mypy'
 	@echo 'make sdist-check   source distribution, installed into an empty environment and used'
@@ -129,6 +130,9 @@ fuzz:
 		cd $(FUZZ) && ASAN_OPTIONS=allow_user_segv_handler=1 \
 			bin/fuzz_ioctl $(if $(CALLS),-calls=$(CALLS),-seconds=$(SECONDS)) $(ARGS); \
 	fi
+
+test-arm64:
+	@$(PYTHON) tests/arm64
 
 nightly: test-build
 	@IOF_NIGHTLY=1 $(PYTEST) --timeout=3600 $(ARGS)
