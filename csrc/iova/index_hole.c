@@ -259,12 +259,14 @@ static bool search_cursor(struct query *q, const struct iof_index *ix)
 {
 	struct iofi_leaf *leaf = ix->cursor;
 	unsigned pos = ix->guess;
+	uint64_t next;
 
 	if (pos > leaf->node.count || iofi_hole_start(leaf, pos) != q->from || (!q->from && ix->count))
 		return false;
-	if (pos == leaf->node.count)
-		return leaf == ix->end && search_tail(q, ix);
-	if (leaf->start[pos] == q->from || !fits(q, q->from, leaf->start[pos] - 1))
+	if (pos == leaf->node.count && !leaf->next)
+		return search_tail(q, ix);
+	next = pos < leaf->node.count ? leaf->start[pos] : leaf->next->start[0];
+	if (next == q->from || !fits(q, q->from, next - 1))
 		return false;
 	q->leaf = leaf;
 	q->pos = pos;
@@ -295,6 +297,22 @@ bool iofi_floor_takes(const struct iof_index *ix, uint64_t start, uint64_t last)
 	return fits(&q, start, last);
 }
 
+/* The cursor goes to where the place is going to be used: behind the last entry of the leaf before, if the hole begins a leaf. */
+static void remember_leaf(struct iof_index *ix, const struct query *q)
+{
+	struct iofi_leaf *leaf = q->leaf;
+
+	ix->guess = q->pos;
+	if (!q->pos && leaf->prev && q->start <= leaf->prev->high) {
+		leaf = leaf->prev;
+		ix->guess = leaf->node.count;
+	}
+	if (ix->cursor != leaf) {
+		ix->cursor = leaf;
+		ix->run = IOFI_NOWHERE;
+	}
+}
+
 static void remember(struct iof_index *ix, const struct query *q)
 {
 	ix->hit.start = q->start;
@@ -307,11 +325,7 @@ static void remember(struct iof_index *ix, const struct query *q)
 		ix->floor.need = q->need;
 		ix->floor.start = q->start;
 	}
-	if (ix->cursor != q->leaf) {
-		ix->cursor = q->leaf;
-		ix->run = IOFI_NOWHERE;
-	}
-	ix->guess = q->pos;
+	remember_leaf(ix, q);
 }
 
 bool iof_index_hole(struct iof_index *ix, struct iof_range window, uint64_t length, uint64_t align, uint64_t or_bits,
