@@ -57,14 +57,12 @@ static void let_go_in_transition(struct iof_ioas *ioas, struct iof_area *area, s
 	iof_pages_release_alone(iof_area_pages(area), ioas->memory, first_slot(area), last_slot(area, r));
 }
 
-/* The next stretch with consecutive addresses; one PAGE at most while large pages are off (R3.9.1, R4.4.3). */
+/* The next stretch with consecutive addresses (R4.4.3). */
 static uint64_t next_run(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r, uint64_t done, uint64_t *address)
 {
-	uint64_t byte = iof_area_byte(area) + done, want = iof_range_length(r) - done, n;
+	uint64_t byte = iof_area_byte(area) + done, n;
 
-	if (iof_unlikely(ioas->small_pages) && want > IOF_PAGE_SIZE - (byte & IOF_PAGE_MASK))
-		want = IOF_PAGE_SIZE - (byte & IOF_PAGE_MASK);
-	*address = iof_pages_address(iof_area_pages(area), ioas->memory, byte, want, &n);
+	*address = iof_pages_address(iof_area_pages(area), ioas->memory, byte, iof_range_length(r) - done, &n);
 	return n;
 }
 
