@@ -45,7 +45,7 @@ LAYERS = [
     {"uapi"},
     {"*"},  # the control plane: every name that stands nowhere else, and iommufd_fast/__init__.py
     {"vm"},  # a kernel in QEMU; knows nothing of what runs in it
-    {"bench", "replay", "report", "data"},
+    {"bench", "replay", "report", "data", "doctor"},
     {"cli", "__main__"},
 ]
 

@@ -20,7 +20,7 @@ import numpy as np
 
 VERSION = "iommufd-fast-compare/1"
 KEY = ("preset", "policy", "path", "live", "page", "memory", "length", "batch", "pattern", "op")
-THRESHOLD = 0.05
+THRESHOLD = 0.10
 CHANCE = 1 / 400  # that a row which did not change is told apart
 _EXACT = 400  # products of round counts up to here are counted out; above, the normal approximation is good
 
@@ -128,7 +128,7 @@ def compare(a: dict[str, Any], b: dict[str, Any], threshold: float = THRESHOLD) 
     a, b : dict
         Before and after; as :func:`iommufd_fast.bench.schema.load` returns them.
     threshold : float
-        The smallest change that counts, as a share: 0.05 is 5 %.
+        The smallest change that counts, as a share: 0.10 is 10 %.
 
     Returns
     -------

@@ -62,7 +62,7 @@ def _show(found: dict[str, Any], everything: bool) -> None:
 @click.argument("a", type=_FILE)
 @click.argument("b", type=_FILE)
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1000), default=5, show_default=True, help="Smallest change, in percent."
+    "--threshold", type=click.FloatRange(0, 1000), default=10, show_default=True, help="Smallest change, in percent."
 )
 @click.option("--all", "everything", is_flag=True, help="Show unchanged rows, too.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
