@@ -2,7 +2,7 @@
 """Time inside the kernel: from the entry of an ioctl to its exit, by tracefs.
 
 The events raw_syscalls/sys_enter and sys_exit of this thread, of ioctl only, go into a trace instance of our own, so
-that nobody else's tracing is disturbed. The trace clock is the time stamp counter: the others are printed in microseconds.
+that nobody else's tracing is disturbed. The trace clock is the time stamp counter: others are printed in microseconds.
 What the two events cost themselves is measured on a command that iommufd does not know, which does next to nothing, and
 its median is subtracted: what remains is the command's own work. Calls run slower while they are traced, so whole calls
 are never timed in the same pass.
