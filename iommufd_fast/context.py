@@ -53,7 +53,9 @@ class Iommufd(Maker, Owned):
         return cls._new(_h=handle, machine=machine, _accesses=set(), _regions=WeakSet(), **tables)
 
     @classmethod
-    def _open_kernel(cls, where: str | int, iova: str, why: str, over: Machine | None = None, null: bool = False) -> Self:
+    def _open_kernel(
+        cls, where: str | int, iova: str, why: str, over: Machine | None = None, null: bool = False
+    ) -> Self:
         """Open /dev/iommu; `over` and `null` bring something else in its place, for tests and measurements."""
         handle = ContextHandle()
         err = kernelfile.open_context(handle, where, iova, over._core if over else None, null)

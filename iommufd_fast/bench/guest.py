@@ -24,6 +24,8 @@ from .schema import load
 
 RESULT = "bench.json"
 TIMEOUT = 3600.0
+MEMORY = 3072  # MiB
+HUGE_PAGES = "hugepages=64"  # of 2 MiB, so that hugetlb can be measured as well
 
 
 def find_edu() -> str:
@@ -49,12 +51,13 @@ def main(text: str) -> None:
     (Path(os.environ["IOF_VM_SHARE"]) / RESULT).write_text(json.dumps(document))
 
 
-def run_in(guest: vm.Guest, settings: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
+def run_in(kernel: Path, settings: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
     """Boot a kernel and measure there.
 
     Parameters
     ----------
-    guest : Guest
+    kernel : Path
+        What :class:`iommufd_fast.vm.Guest` takes.
     settings : mapping
         Arguments of :func:`iommufd_fast.bench.matrix.kernel_plan`; the device is "mock", "edu" or an address.
     progress : callable(done, total, what), optional
@@ -74,6 +77,8 @@ def run_in(guest: vm.Guest, settings: Mapping[str, Any], progress: Progress | No
         if name == "progress" and progress:
             progress(*data)
 
+    options = (*vm.Guest(kernel).options, HUGE_PAGES)
+    guest = vm.Guest(kernel, options=options, memory=MEMORY)
     command = [sys.executable, "-m", "iommufd_fast.bench.guest", json.dumps(dict(settings))]
     with TemporaryDirectory(prefix="iof-bench-") as share:
         done = vm.run(guest, command, share=share, on_call=answer, timeout=TIMEOUT)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +23,36 @@ def _words(*words: str) -> ListOf:
     return ListOf(",".join(words), words=words)
 
 
-def _plan(quick: bool, settings: dict[str, Any]) -> matrix.Plan:
-    given = {k: v for k, v in settings.items() if v is not None}
-    for length in given.get("lengths", ()):
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    """What was said on the command line, checked as far as it can be without a machine."""
+    settings = {k: v for k, v in given.items() if v is not None}
+    for length in settings.get("lengths", ()):
         if length % 4096:
             raise click.BadParameter(f"{length} is not a multiple of 4096", param_hint="--lengths")
-    return matrix.quick_plan(**given) if quick else matrix.Plan(**given)
+    return settings
 
 
-def _measure(plan: matrix.Plan) -> dict[str, Any]:
+def _kernel_settings(device: str | None, kernel: Path | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The same for a kernel."""
+    for name, option in (("presets", "--preset"), ("policies", "--policy")):
+        if name in given:
+            raise click.UsageError(f"{option} is about the engine; a kernel pins memory, for the IOMMU that there is")
+    if kernel is None and device is None:
+        raise click.UsageError("--provider kernel needs --device: a PCI address, a vfio-dev name, or mock")
+    return given | {"device": device or "mock"}
+
+
+def _plan(quick: bool, settings: dict[str, Any], on_kernel: bool) -> matrix.Plan:
+    if on_kernel:
+        return matrix.kernel_plan(quick=quick, **settings)
+    return matrix.quick_plan(**settings) if quick else matrix.Plan(**settings)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from iommufd_fast.bench.paths import WrongAnswer
-    from iommufd_fast.bench.run import run
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -43,10 +61,31 @@ def _measure(plan: matrix.Plan) -> dict[str, Any]:
         def progress(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, description=what or "checking")
 
+        yield progress
+
+
+def _measure(plan: matrix.Plan) -> dict[str, Any]:
+    from iommufd_fast.bench.paths import WrongAnswer
+    from iommufd_fast.bench.run import run
+
+    with _bar() as progress:
         try:
             return run(plan, progress)
         except WrongAnswer as e:
             raise click.ClickException(f"the engine gave a wrong answer, so there are no figures: {e}") from e
+
+
+def _measure_in(kernel: Path, quick: bool, settings: dict[str, Any]) -> dict[str, Any]:
+    """On a kernel in QEMU."""
+    from iommufd_fast import vm
+    from iommufd_fast.bench import guest
+
+    with _bar() as progress:
+        progress(0, 1, f"booting {kernel}")
+        try:
+            return guest.run_in(kernel, settings | {"quick": quick}, progress)
+        except (vm.Missing, vm.GuestError) as e:
+            raise click.ClickException(str(e)) from e
 
 
 def show(document: dict[str, Any]) -> None:
@@ -122,10 +161,23 @@ class _Group(click.Group):
 @click.option(
     "--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report, one file."
 )
+@click.option("--provider", type=click.Choice(matrix.PROVIDERS), default="engine", help="Whose work it is.  [engine]")
+@click.option("--device", help="Of a kernel: PCI address, vfio-dev name, or mock; with --vm also edu.  [--vm: mock]")
+@click.option(
+    "--vm", "kernel", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Boot this kernel in QEMU."
+)
 @click.option("--schema", is_flag=True, help="Print the JSON schema of the result and stop.")
 @click.pass_context
 def command(
-    ctx: click.Context, quick: bool, json_file: Path | None, html_file: Path | None, schema: bool, **settings: Any
+    ctx: click.Context,
+    quick: bool,
+    json_file: Path | None,
+    html_file: Path | None,
+    provider: str,
+    device: str | None,
+    kernel: Path | None,
+    schema: bool,
+    **given: Any,
 ) -> None:
     """Measure map, unmap and translate of the engine on real process memory.
 
@@ -134,6 +186,10 @@ def command(
     with --quick.
 
     \b
+    --provider kernel --device mock      this machine's /dev/iommu (root; an address for a real device)
+    --vm bzImage                         the same on a kernel in QEMU; docs/vm.md says which
+    compare A.json B.json                what changed, and whether it is more than noise
+
     Sizes are 4096, 4K, 2M, 1G; numbers 20000, 20k, 1m; lists have commas.
     """
     if ctx.invoked_subcommand:
@@ -145,8 +201,15 @@ def command(
         return
     if html_file:
         need("matplotlib", "--html")  # before minutes are spent
+    on_kernel = provider == "kernel" or kernel is not None
+    settings = _settings(given | {"cross": given["cross"] or None})
+    if on_kernel:
+        settings = _kernel_settings(device, kernel, settings)
+    elif device:
+        raise click.UsageError("--device is a kernel's: say --provider kernel or --vm KERNEL as well")
     with sentences():
-        document = _measure(_plan(quick, settings | {"cross": settings["cross"] or None}))
+        plan = _plan(quick, settings, on_kernel)
+        document = _measure_in(kernel, quick, settings) if kernel else _measure(plan)
         show(document)
         if json_file:
             json_file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
