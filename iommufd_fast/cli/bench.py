@@ -186,7 +186,7 @@ def command(
     with --quick.
 
     \b
-    --provider kernel --device mock      this machine's /dev/iommu (root; an address for a real device)
+    --provider kernel --device mock      this machine's /dev/iommu; or a device's address
     --vm bzImage                         the same on a kernel in QEMU; docs/vm.md says which
     compare A.json B.json                what changed, and whether it is more than noise
 

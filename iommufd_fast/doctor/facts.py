@@ -6,9 +6,11 @@ from __future__ import annotations
 import platform
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from iommufd_fast._version import __version__
+from iommufd_fast.providers import open
 
 from .devices import groups, pci_devices
 from .host import Host
@@ -129,6 +131,14 @@ def _machine(host: Host) -> dict[str, Any]:
     }
 
 
+def _auto(host: Host) -> str | None:
+    """What ``open("auto")`` takes and why; None for a machine that is not this one."""
+    if host.root != Path("/"):
+        return None
+    with open("auto") as context:
+        return f"{context.provider}: {context.why}"
+
+
 def collect(host: Host) -> dict[str, Any]:
     """Everything that doctor knows."""
     kernel = _kernel(host)
@@ -144,4 +154,5 @@ def collect(host: Host) -> dict[str, Any]:
         "nodes": [host.node(name) for name in nodes],
         "devices": pci_devices(host),
         "groups": groups(host),
+        "auto": _auto(host),
     }

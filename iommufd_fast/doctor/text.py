@@ -88,7 +88,7 @@ def lines(facts: Facts) -> list[tuple[str, str]]:
         ("candidates", _some([d["address"] for d in candidates(facts)])),
         ("groups", f"{len(facts['groups'])} IOMMU groups, {len(facts['devices'])} PCI devices"),
     ]
-    return [*made, *([("auto", facts["auto"])] if "auto" in facts else [])]
+    return [*made, *([('open("auto")', facts["auto"])] if facts["auto"] else [])]
 
 
 def advice(found: Iterable[Finding]) -> list[str]:
@@ -103,7 +103,7 @@ def advice(found: Iterable[Finding]) -> list[str]:
 def report(facts: Facts, found: Sequence[Finding]) -> str:
     """Plain text for an issue or a mail: everything, nothing that names a person or a disk."""
     parts = [f"iommufd-fast doctor --report, version {facts['iommufd_fast']}, Python {facts['python']}", ""]
-    parts += [f"{name:>11}  {value}" for name, value in lines(facts)]
+    parts += [f"{name:>12}  {value}" for name, value in lines(facts)]
     parts += ["", "IOMMU units"]
     parts += [f"  {name}: {unit}" for name, unit in facts["iommu"]["units"].items()] or ["  none"]
     parts += ["", "PCI devices with an IOMMU group, or of VFIO"]
