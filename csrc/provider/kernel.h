@@ -39,6 +39,7 @@ struct iofi_kmap {
 	uint64_t slot, slot_bytes; /* what was taken */
 	uint32_t flags; /* as struct iof_mapping_info has them */
 	uint8_t state, place;
+	uint16_t epoch; /* the space's, when the place was taken */
 };
 
 #define IOFI_NO_ADDRESS UINT64_MAX /* copied from what the ledger does not know */
@@ -67,6 +68,7 @@ struct iofi_kioas {
 	struct iofi_kranges usable, allowed; /* as read last from the kernel; as given to it last */
 	uint64_t alignment, granule, bytes, n_maps, n_unmaps, n_copies;
 	struct iof_kernel_counts counts;
+	uint16_t epoch; /* of the space: how often it was built */
 };
 
 /* ---- objects and endpoints (kernel_objects.c) ---- */

@@ -144,6 +144,7 @@ int iofi_kspace_build(struct iofi_kioas *io)
 	forget_blocked(io);
 	io->space = space;
 	io->recycle = recycle;
+	io->epoch++;
 	place_all(io);
 	return 0;
 }
@@ -357,6 +358,7 @@ int iofi_kspace_take(struct iofi_kioas *io, struct iofi_kmap *m, uint64_t addres
 	rc = take_free(io, m, address - inside, total);
 	if (!rc)
 		m->range = (struct iof_range){ m->slot + inside, m->slot + inside + (length - 1) };
+	m->epoch = io->epoch;
 	return rc;
 }
 
