@@ -54,6 +54,11 @@ static inline size_t iofi_kranges_bytes(size_t n)
 	return (n + !n) * sizeof(struct iof_range);
 }
 
+static inline bool iofi_kranges_all(const struct iofi_kranges *r)
+{
+	return r->n == 1 && !r->list[0].start && r->list[0].last == UINT64_MAX;
+}
+
 struct iofi_kioas {
 	_Atomic uint32_t refs;
 	uint32_t id;
