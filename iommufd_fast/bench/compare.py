@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 VERSION = "iommufd-fast-compare/1"
-KEY = ("preset", "policy", "path", "live", "page", "memory", "length", "batch", "pattern", "op")
+KEY = ("preset", "policy", "path", "live", "page", "memory", "length", "batch", "pattern", "iova", "op")
 THRESHOLD = 0.10
 CHANCE = 1 / 400  # that a row which did not change is told apart
 _EXACT = 400  # products of round counts up to here are counted out; above, the normal approximation is good

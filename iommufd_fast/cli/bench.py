@@ -62,13 +62,13 @@ def show(document: dict[str, Any]) -> None:
     for key, value in table.machine_lines(document):
         console.print(f"[dim]{key:>12}[/]  {value}", markup=True)
     for path, title in (
-        ("c", "C path: iof_ioctl() on a prepared struct"),
+        ("c", "C path: iof_ioctl() (of a kernel iof_submit()) on a prepared struct"),
         ("python", "Python path: the control plane"),
     ):
         shown = Table(
             title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
         )
-        for name in table.HEAD:
+        for name in table.head(document["results"]):
             shown.add_column(name, justify="left" if name in table.LEFT else "right", no_wrap=True)
         rows = list(table.rows(document["results"], path))
         for i, (cells, _) in enumerate(rows):
