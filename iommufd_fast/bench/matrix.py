@@ -189,7 +189,6 @@ KERNEL: dict[str, object] = {
     "presets": ("kernel",),
     "policies": ("pin",),
     "iovas": IOVAS,
-    "paths": ("c",),
     "live": (0, 1_000, 5_000, 20_000),
     "lengths": (4 * KIB, 64 * KIB, 2 * MIB),
     "limit": float("inf"),

@@ -15,7 +15,7 @@ import numpy as np
 from . import kerneltime, machine, memory, stats
 from .clock import Clock, c_clock, python_clock
 from .cpath import CPath
-from .kernelpath import KernelCPath
+from .kernelpath import KernelCPath, KernelPythonPath
 from .kerneltime import KernelTime
 from .matrix import Case, Plan, by_place
 from .paths import Path, Times, WrongAnswer
@@ -122,7 +122,7 @@ class _Tools:
     def path(self, case: Case) -> Path:
         clock = self.clocks[case.path]
         if self.plan.provider == "kernel":
-            return KernelCPath(case, clock, self.plan.device)
+            return (KernelCPath if case.path == "c" else KernelPythonPath)(case, clock, self.plan.device)
         return (CPath if case.path == "c" else PythonPath)(case, clock)
 
 
