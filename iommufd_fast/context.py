@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Any, Self, overload
 from weakref import WeakSet
 
 import numpy as np
 
 from iommufd_fast import uapi
-from iommufd_fast._core import kernelfile, machines
+from iommufd_fast._core import machines
 from iommufd_fast._core.commands import ContextHandle, DeviceHandle
 from iommufd_fast._core.handles import sweep
 from iommufd_fast._handle import Owned
@@ -51,17 +50,6 @@ class Iommufd(Maker, Owned):
         check(handle.open_on(machine._core, None, "context"), "open", f"cannot open a context on {machine!r}")
         tables: dict = {name: {} for name in ("_devices", "_ioases", "_hwpts", "_objects")}
         return cls._new(_h=handle, machine=machine, _accesses=set(), _regions=WeakSet(), **tables)
-
-    @classmethod
-    def _open_kernel(
-        cls, where: str | int, iova: str, why: str, over: Machine | None = None, null: bool = False
-    ) -> Self:
-        """Open /dev/iommu; `over` and `null` bring something else in its place, for tests and measurements."""
-        handle = ContextHandle()
-        err = kernelfile.open_context(handle, where, iova, over._core if over else None, null)
-        check(err, "kernel open", f"cannot open {where if isinstance(where, str) else f'descriptor {where}'}")
-        tables: dict = {name: {} for name in ("_devices", "_ioases", "_hwpts", "_objects")}
-        return cls._new(_h=handle, machine=None, why=why, _accesses=set(), _regions=WeakSet(), **tables)
 
     @property
     def provider(self) -> str:
@@ -107,26 +95,6 @@ class Iommufd(Maker, Owned):
         made = Device._new(context=self, id=number, index=found.index, group=found.group, _h=handle)
         self._devices[number] = made
         return made
-
-    def _engine(self) -> Machine:
-        if self.machine is None:
-            raise failed(errno.EOPNOTSUPP, "kernel bind", f"{self._h.name} is a kernel's, which has no soft devices")
-        return self.machine
-
-    def _choose(self, machine: Machine, device: SoftDevice | MachineDevice | int) -> MachineDevice:
-        """The machine's device that is meant; the caller holds the plugging lock."""
-        if isinstance(device, MachineDevice):
-            return machine._device(device.index)
-        if not isinstance(device, SoftDevice):
-            return machine._device(machines.as_u64(device, "device", 0xFFFFFFFE))
-        if device.machine is not None and device.machine is not machine:
-            raise ValueError(f"{device!r} is on another machine than {self!r}")
-        if device.index is not None:
-            return machine._device(device.index)
-        devices = machine.devices
-        taken = {d.group for d in devices if d.bound or d.open}
-        free = [d for d in devices if d.preset == device.preset and not d.open and d.group not in taken]
-        return free[0] if free else machine.plug(device.preset)
 
     def ioas(self) -> Ioas:
         """Make an address space."""

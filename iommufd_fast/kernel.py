@@ -83,7 +83,7 @@ class DeviceRegion(RegionCore):
 
 
 class KernelDevice(Device):
-    """A real device, made by ``context.bind(VfioDevice(...))``: what `Device` does, and its registers and interrupts."""
+    """A real device, made by ``context.bind(VfioDevice(...))``: a `Device` with registers and interrupts."""
 
     _made_by = "context.bind(VfioDevice(...))"
     _regions: dict[int, DeviceRegion]
@@ -147,7 +147,9 @@ class KernelDevice(Device):
         """How many vectors of a kind ("intx", "msi", "msix", or an index) the device has."""
         room = np.zeros((), vfio.IRQ_INFO)
         room["argsz"], room["index"] = room.itemsize, _kind(kind)
-        check(self._h.ioctl(vfio.Command.GET_IRQ_INFO, room), "kernel irq", f"{self.name} has no interrupts {kind!r}")
+        check(
+            self._h.ioctl(vfio.Command.GET_IRQ_INFO, room.data), "kernel irq", f"{self.name} has no interrupts {kind!r}"
+        )
         return int(room["count"])
 
     def interrupts(self, kind: str | int | None = None, count: int | None = None) -> Interrupts:
@@ -229,8 +231,8 @@ def _meeting(ioas: Ioas, group: int) -> str:
     if highest is None:
         return "what allow() permits lies in reserved regions of the device, or outside its aperture"
     return (
-        f"a mapping lies outside the device's aperture (the highest is at IOVA {highest.iova:#x}–{highest.last:#x}), or "
-        "is not aligned to its pages; unmap it first"
+        f"a mapping lies outside the device's aperture (the highest is at IOVA {highest.iova:#x}–{highest.last:#x}), "
+        "or is not aligned to its pages; unmap it first"
     )
 
 

@@ -24,8 +24,8 @@ def open(
     Parameters
     ----------
     provider : str, path or int
-        "engine": in this process, on `machine`. "kernel", a path such as "/dev/iommu", or a descriptor of it that is open
-        already (and belongs to the context from then on): the kernel's. "auto": the kernel when /dev/iommu can be
+        "engine": in this process, on `machine`. "kernel", a path such as "/dev/iommu", or a descriptor of it that is
+        open already (and belongs to the context from then on): the kernel's. "auto": the kernel when /dev/iommu can be
         opened and a device is bound to a VFIO driver, else the engine; ``context.provider`` says which it is, and
         ``context.why``.
     machine : Machine, optional

@@ -24,8 +24,11 @@ KERNEL: dict[tuple[str, int], str] = {
         _e.EPERM,
     ): "another context owns the group, or its DMA is not safe to give away (a device of the group has "
     "another driver; or interrupts are not remapped); bind all devices of the group to vfio-pci",
-    ("bind", _e.EBUSY): "another program, or a driver of the kernel, owns the device's group; close that first",
-    ("bind", _e.EINVAL): "it is bound already, or open through its legacy group (/dev/vfio/N); close the other first",
+    (
+        "bind",
+        _e.EBUSY,
+    ): "its group is open through the legacy file (/dev/vfio/N), or a driver of the kernel owns it; close that first",
+    ("bind", _e.EINVAL): "it is bound already, by this or another process; close it there first",
     ("map", _e.EFAULT): "the memory is not there, not writable, or a device's own (a mapped BAR): that cannot be "
     "pinned; export it as a dma-buf and give that to map_file()",
     ("map", _e.EINVAL): "address, length and a fixed IOVA must be multiples of the IOAS's alignment, and the range "
@@ -39,6 +42,8 @@ KERNEL: dict[tuple[str, int], str] = {
     ("dirty", _e.EOPNOTSUPP): "dirty() is the engine's in this version; HWPT_GET_DIRTY_BITMAP is there through "
     "context.ioctl()",
     ("reset", _e.ENOTTY): "the device has no reset of its own; see info.flags",
+    ("reset", _e.EINVAL): "the device has no reset of its own; see info.flags",
+    ("bind", _e.EOPNOTSUPP): "bind a VfioDevice; SoftDevice and numbers are for the engine",
     ("irq", _e.EINVAL): "see interrupts: the device has fewer vectors, or another kind of interrupt is on; close that",
     ("irq", _e.ENOSPC): "the machine has no more interrupt vectors for it",
 }

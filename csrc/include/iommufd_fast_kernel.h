@@ -91,6 +91,15 @@ struct iof_kernel_counts {
 };
 int iof_kernel_ioas_counts(struct iof_handle *ctx, uint32_t ioas_id, struct iof_kernel_counts *out); /* -ENOENT, -EINVAL */
 
+/* ---- any provider's contexts ---- */
+
+/*
+ * iof_ioctl(), for who does not mind where a mapping goes: an IOVA that MAP, MAP_FILE or COPY leaves open may be chosen by the provider. The engine's own choice is
+ * the contract's, so there is no difference there; on a kernel it is what makes maps cost the same however many there are.
+ */
+int iof_submit(struct iof_handle *h, unsigned long cmd, void *arg);
+int iof_submit_nowait(struct iof_handle *h, unsigned long cmd, void *arg);
+
 #ifdef __cplusplus
 }
 #endif

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "iommufd_fast_access.h"
+#include "iommufd_fast_kernel.h"
 #include "provider/provider.h"
 
 #define ASK(h, verb, otherwise, ...) ((h)->provider->verb ? (h)->provider->verb(__VA_ARGS__) : (otherwise))

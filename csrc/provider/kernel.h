@@ -39,6 +39,7 @@ struct iofi_kmap {
 	uint64_t slot, slot_bytes; /* what was taken */
 	uint32_t flags; /* as struct iof_mapping_info has them */
 	uint8_t state, place;
+	uint16_t epoch; /* the space's, when the place was taken */
 };
 
 #define IOFI_NO_ADDRESS UINT64_MAX /* copied from what the ledger does not know */
@@ -51,6 +52,11 @@ struct iofi_kranges {
 static inline size_t iofi_kranges_bytes(size_t n)
 {
 	return (n + !n) * sizeof(struct iof_range);
+}
+
+static inline bool iofi_kranges_all(const struct iofi_kranges *r)
+{
+	return r->n == 1 && !r->list[0].start && r->list[0].last == UINT64_MAX;
 }
 
 struct iofi_kioas {
@@ -67,6 +73,7 @@ struct iofi_kioas {
 	struct iofi_kranges usable, allowed; /* as read last from the kernel; as given to it last */
 	uint64_t alignment, granule, bytes, n_maps, n_unmaps, n_copies;
 	struct iof_kernel_counts counts;
+	uint16_t epoch; /* of the space: how often it was built */
 };
 
 /* ---- objects and endpoints (kernel_objects.c) ---- */

@@ -106,6 +106,17 @@ static int give_up(struct iofi_kioas *io)
 	return IOFI_EXCLUSIVE;
 }
 
+/* Was the place chosen by ranges that do not hold any more? Another thread, or another entry of a batch, may have read them anew already. */
+static bool is_outdated(struct iofi_kcontext *ctx, struct iofi_kioas *io, const struct iofi_kmap *m)
+{
+	bool outdated = iofi_kspace_read(ctx, io);
+
+	iof_lock_take(&io->lock);
+	outdated |= m->epoch != io->epoch;
+	iof_lock_drop(&io->lock);
+	return outdated;
+}
+
 int iofi_kmap_submit(struct iofi_kcontext *ctx, struct iofi_kioas *io, struct iofi_krequest *rq, struct iofi_kmap *m)
 {
 	bool read = false;
@@ -117,7 +128,7 @@ int iofi_kmap_submit(struct iofi_kcontext *ctx, struct iofi_kioas *io, struct io
 			return rc;
 		if (rc == -EEXIST && tries >= TRIES)
 			return give_up(io);
-		if (rc == -EINVAL && (read || !iofi_kspace_read(ctx, io)))
+		if (rc == -EINVAL && (read || !is_outdated(ctx, io, m)))
 			return rc;
 		read |= rc == -EINVAL;
 		next = again(io, rq, m, rc == -EEXIST);

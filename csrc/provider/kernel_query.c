@@ -6,6 +6,17 @@
 
 /* ---- translate ---- */
 
+/* Somebody whom the ledger does not know has attached it: the kernel would let us use everything otherwise. */
+static bool is_restricted(struct iofi_kioas *io)
+{
+	bool restricted;
+
+	iof_lock_take(&io->lock);
+	restricted = !iofi_kranges_all(&io->usable);
+	iof_lock_drop(&io->lock);
+	return restricted;
+}
+
 /* As the engine: an IOAS means its oldest page table, and needs one; a page table is its IOAS's ledger. */
 static int ioas_of(struct iofi_kcontext *ctx, uint32_t pt_id, struct iofi_kioas **out)
 {
@@ -17,7 +28,9 @@ static int ioas_of(struct iofi_kcontext *ctx, uint32_t pt_id, struct iofi_kioas 
 	below = o ? iofi_kobject_find(ctx, o->ioas_id) : NULL;
 	if (o)
 		rc = (o->kind != IOFI_KIOAS && o->kind != IOFI_KHWPT) || o->nested ? -EINVAL : 0;
-	if (!rc && (!below || !below->ioas || (o->kind == IOFI_KIOAS && !iofi_kioas_tables(ctx, pt_id))))
+	if (!rc && (!below || !below->ioas))
+		rc = -ENODEV;
+	if (!rc && o->kind == IOFI_KIOAS && !iofi_kioas_tables(ctx, pt_id) && !is_restricted(below->ioas))
 		rc = -ENODEV;
 	if (!rc) {
 		*out = below->ioas;

@@ -27,11 +27,6 @@ static const struct iof_range careful[] = {
 	{ UINT64_C(1) << 39, UINT64_MAX }, /* only for who allows it by name */
 };
 
-static bool is_everything(const struct iofi_kranges *r)
-{
-	return r->n == 1 && !r->list[0].start && r->list[0].last == UINT64_MAX;
-}
-
 static int reserve(struct iof_space *s, uint64_t start, uint64_t end)
 {
 	return start < end ? iof_space_reserve(s, (struct iof_range){ start, end - 1 }, RESERVED_OWNER) : 0;
@@ -59,7 +54,7 @@ static int reserve_all(struct iofi_kioas *io, struct iof_space *s)
 
 	if (!rc && io->allowed.n)
 		rc = reserve_rest(s, io->allowed.list, io->allowed.n);
-	if (!rc && is_everything(&io->usable))
+	if (!rc && iofi_kranges_all(&io->usable))
 		rc = reserve_rest(s, careful, n);
 	return rc;
 }
@@ -144,6 +139,7 @@ int iofi_kspace_build(struct iofi_kioas *io)
 	forget_blocked(io);
 	io->space = space;
 	io->recycle = recycle;
+	io->epoch++;
 	place_all(io);
 	return 0;
 }
@@ -357,6 +353,7 @@ int iofi_kspace_take(struct iofi_kioas *io, struct iofi_kmap *m, uint64_t addres
 	rc = take_free(io, m, address - inside, total);
 	if (!rc)
 		m->range = (struct iof_range){ m->slot + inside, m->slot + inside + (length - 1) };
+	m->epoch = io->epoch;
 	return rc;
 }
 

@@ -171,8 +171,6 @@ cdef extern from "iommufd_fast.h" nogil:
     int iof_fileno(const iof_handle *h)
     int iof_ioctl(iof_handle *h, unsigned long cmd, void *arg)
     int iof_ioctl_nowait(iof_handle *h, unsigned long cmd, void *arg)
-    int iof_submit(iof_handle *h, unsigned long cmd, void *arg)
-    int iof_submit_nowait(iof_handle *h, unsigned long cmd, void *arg)
     int iof_map_many(iof_handle *h, iof_map_many_args *many)
     int64_t iof_unmap_many(iof_handle *h, iof_unmap_many_args *many)
     int64_t iof_translate(iof_handle *h, uint32_t pt_id, size_t n, const uint64_t *iovas, uint64_t *addresses,
@@ -183,3 +181,7 @@ cdef extern from "iommufd_fast.h" nogil:
     int iof_ioas_mapping(iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, iof_mapping_info *out)
     int iof_digest(iof_handle *h, uint64_t *out)
     int iof_dma(iof_handle *h, iof_dma_args *dma)
+
+cdef extern from "iommufd_fast_kernel.h" nogil:
+    int iof_submit(iof_handle *h, unsigned long cmd, void *arg)
+    int iof_submit_nowait(iof_handle *h, unsigned long cmd, void *arg)

@@ -129,11 +129,9 @@ cdef class IoasCore(Home):
                 raise TypeError("mapping an address needs a length")
             m.size = u64(length, "length")
         else:
-            try:
+            if cnp.PyArray_CheckExact(memory):
                 hold(memory, (flags & IOF_MAP_WRITEABLE) != 0, &m.view, &m.exported, &m.base, &m.size)
-            except NoBuffer:
-                if not hasattr(memory, "fileno"):
-                    raise
+            elif is_file(memory, m, flags):
                 return self.map_file(memory, 0, length, iova=iova, access=access)
             if length is not None:
                 want = u64(length, "length")
@@ -183,6 +181,17 @@ cdef class IoasCore(Home):
         if found < 0:
             raise failed(found, "translate", f"cannot translate {at:#x} in IOAS {self.id}")
         return address if found else None
+
+
+cdef bint is_file(memory, Mapping m, uint32_t flags) except -1:
+    """Hold the memory of something that is no plain ndarray, unless it has none but a descriptor."""
+    try:
+        hold(memory, (flags & IOF_MAP_WRITEABLE) != 0, &m.view, &m.exported, &m.base, &m.size)
+    except NoBuffer:
+        if not hasattr(memory, "fileno"):
+            raise
+        return True
+    return False
 
 
 cdef iof_policy policy_of(IoasCore self, bint number, trusted) except *:

@@ -16,6 +16,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from iommufd_fast._core.args cimport u64
 from iommufd_fast._core.capi cimport *
 from iommufd_fast._core.capi_contract cimport iof_mmap
+from iommufd_fast._core.bus cimport mmio_load, mmio_rmb, mmio_store, mmio_wmb
 from iommufd_fast._core.commands cimport DeviceHandle
 from iommufd_fast._core.machines cimport fork_count
 
@@ -31,45 +32,6 @@ cdef extern from "sys/mman.h" nogil:
 cdef extern from "iommufd_fast.h" nogil:
     int64_t iof_pread(iof_handle *h, void *to, size_t n, uint64_t offset)
     int64_t iof_pwrite(iof_handle *h, const void *data, size_t n, uint64_t offset)
-
-cdef extern from *:
-    """
-    #include <endian.h>
-    #include <stdint.h>
-    static inline uint64_t mmio_load(const volatile void *p, unsigned n)
-    {
-        switch (n) {
-        case 1: return *(const volatile uint8_t *)p;
-        case 2: return le16toh(*(const volatile uint16_t *)p);
-        case 4: return le32toh(*(const volatile uint32_t *)p);
-        default: return le64toh(*(const volatile uint64_t *)p);
-        }
-    }
-    static inline void mmio_store(volatile void *p, unsigned n, uint64_t v)
-    {
-        switch (n) {
-        case 1: *(volatile uint8_t *)p = (uint8_t)v; break;
-        case 2: *(volatile uint16_t *)p = htole16((uint16_t)v); break;
-        case 4: *(volatile uint32_t *)p = htole32((uint32_t)v); break;
-        default: *(volatile uint64_t *)p = htole64(v);
-        }
-    }
-    #if defined(__x86_64__)
-    #define mmio_wmb() __asm__ volatile("" ::: "memory")
-    #define mmio_rmb() __asm__ volatile("" ::: "memory")
-    #elif defined(__aarch64__)
-    #define mmio_wmb() __asm__ volatile("dmb oshst" ::: "memory")
-    #define mmio_rmb() __asm__ volatile("dmb oshld" ::: "memory")
-    #else
-    #define mmio_wmb() __sync_synchronize()
-    #define mmio_rmb() __sync_synchronize()
-    #endif
-    """
-    uint64_t mmio_load(const void *p, unsigned n) nogil
-    void mmio_store(void *p, unsigned n, uint64_t v) nogil
-    void mmio_wmb() nogil
-    void mmio_rmb() nogil
-
 
 def dma_wmb():
     """Make what was written to memory visible to devices before what is written after this (a doorbell)."""
@@ -230,7 +192,7 @@ cdef class Doorbell:
         raise TypeError("a doorbell is made by region.doorbell(offset)")
 
     def __call__(self, uint64_t value):
-        """What was written to memory before is visible to the device first."""
+        # What was written to memory before is visible to the device first. (A docstring here would export a symbol.)
         if self.bytes < 8 and value >> (8 * self.bytes):
             raise ValueError(f"{value:#x} has more than {8 * self.bytes} bits")
         mmio_wmb()

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways into a kernel: iof_submit() in a C loop, and the control plane, on a device of VFIO or the mock device."""
+"""The ways into a kernel, on a device of VFIO or the mock device: iof_submit() in a C loop, and the control plane."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import iommufd_fast as iof
-from iommufd_fast import uapi
 from iommufd_fast._core import benchkernel
 
 from .clock import Clock
@@ -19,6 +16,9 @@ from .paths import WrongAnswer
 from .pypath import PythonPath
 
 _PAGE = 4096
+# The command of the mock device, for Python: a head, then what the operation takes.
+_TEST, _MOCK_DOMAIN, _CHECK_MAP = 0x3BA0, 2, 3
+_COMMAND = np.dtype([("size", "u4"), ("op", "u4"), ("id", "u4"), ("reserved", "u4"), ("words", "u4", 14)])
 
 
 class KernelCPath(CPath):
@@ -43,54 +43,45 @@ class KernelCPath(CPath):
         del self.kernel, self.rig
 
 
-_MOCK = 0x3BA0  # the mock device's command
-_DOMAIN, _CHECK, _REPLACE = 2, 3, 10
-_TEST = np.dtype([("size", "u4"), ("op", "u4"), ("id", "u4"), ("reserved", "u4"), ("room", "u8", 6), ("last", "u8")])
+def _test(ctx: iof.Iommufd, op: int, number: int, *longs: int) -> NDArray[np.uint32]:
+    """One command of the mock device: the words that it answers."""
+    command = np.zeros((), _COMMAND)
+    command["size"], command["op"], command["id"] = command.itemsize, op, number
+    command["words"][: 2 * len(longs)] = np.array(longs, np.uint64).view(np.uint32)
+    ctx.ioctl(_TEST, command.data)
+    return command["words"]
 
 
 class KernelPythonPath(PythonPath):
     """PythonPath on a kernel's context."""
 
     def __init__(self, case: Case, clock: Clock, device: str) -> None:
-        self.clock, self.trusted = clock, False
-        self.ctx = iof.open("kernel")
+        self.clock, self.trusted, self.table = clock, False, 0
         self.handles, self.slots, self.indexes, self.single = [], [], [], None
-        self.ioas = self.ctx.ioas()
-        self.ioas.huge_pages = case.page == "auto"
-        self.table = self._mock() if device == "mock" else 0
-        if device != "mock":
-            self.ctx.bind(iof.VfioDevice(device)).attach(self.ioas)
-
-    def _test(self, op: int, number: int, *words: int) -> NDArray[np.uint32]:
-        """The mock device's command; what came back as numbers of 32 bits."""
-        cmd = np.zeros((), _TEST)
-        cmd["size"], cmd["op"], cmd["id"] = cmd.itemsize, op, number
-        cmd["room"][: len(words)] = words
-        self.ctx.ioctl(_MOCK, cmd.data)
-        back: NDArray[Any] = cmd["room"].reshape(-1)
-        return back.view(np.uint32)
-
-    def _mock(self) -> int:
-        """A mock device at a page table that the provider knows of."""
-        device, _, number = self._test(_DOMAIN, self.ioas.id)[:3].tolist()
-        cmd = np.zeros((), uapi.HWPT_ALLOC)
-        cmd["size"], cmd["dev_id"], cmd["pt_id"] = cmd.itemsize, number, self.ioas.id
-        self.ctx.ioctl(uapi.Command.HWPT_ALLOC, cmd.data)
-        self._test(_REPLACE, device, int(cmd["out_hwpt_id"]))
-        return int(cmd["out_hwpt_id"])
+        self.ctx = iof.open("kernel", iova=case.iova)
+        try:
+            self.ioas = self.ctx.ioas()
+            self.ioas.huge_pages = case.page == "auto"
+            if device == "mock":
+                self.table = int(_test(self.ctx, _MOCK_DOMAIN, self.ioas.id)[1])
+            else:
+                self.ctx.bind(iof.VfioDevice(device)).attach(self.ioas)
+        except BaseException:
+            self.ctx.close()
+            raise
 
     def prove(self, iova: int, view: NDArray[np.uint8], offset: int, rng: np.random.Generator) -> None:
-        """As KernelCPath does it."""
+        """As KernelCPath does."""
         if not self.table:
             return
         at = offset & -_PAGE
         try:
-            self._test(_CHECK, self.table, iova + at, _PAGE, int(view.ctypes.data) + at)
+            _test(self.ctx, _CHECK_MAP, self.table, iova + at, _PAGE, view.ctypes.data + at)
         except OSError as e:
-            raise WrongAnswer(f"the mock device's page table does not lead to the memory at {at:#x}: {e}") from e
+            raise WrongAnswer(str(e)) from e
 
     def leaves(self) -> dict[int, int]:
-        """A kernel does not tell."""
+        """None are shown by a kernel."""
         return {}
 
     def close(self) -> None:

@@ -208,15 +208,23 @@ TEST(after_eight_tries_the_kernel_chooses)
 TEST(refused_ranges_are_read_again)
 {
 	struct rig *r = start(IOF_IOVA_OWN);
-	uint64_t first, second;
+	uint64_t first, second, iovas[4], addresses[4], lengths[4] = { PAGE, PAGE, PAGE, PAGE };
+	struct iof_map_many many = { .flags = RW, .n = 4, .addresses = addresses, .lengths = lengths, .iovas = iovas };
 	uint32_t ioas;
 
 	CHECK_EQ(ioas_alloc(r->ctx, &ioas), 0);
+	many.ioas_id = ioas;
+	for (int i = 0; i < 4; i++)
+		addresses[i] = (uintptr_t)memory + (uint64_t)i * PAGE;
 	CHECK_EQ(submit_map(r, ioas, memory, PAGE, &first), 0);
 	r->low = 1ul << 32; /* as when somebody else attached a device */
 	CHECK_EQ(submit_map(r, ioas, memory, PAGE, &second), 0);
 	CHECK(second >= r->low);
 	CHECK_EQ(counts(r, ioas).reread, 2); /* the first time that they were read counts too */
+	r->low = 1ul << 33; /* and once more, in the middle of a batch: its other places are old then too */
+	CHECK_EQ(iof_map_many(r->ctx, &many), 0);
+	for (int i = 0; i < 4; i++)
+		CHECK(iovas[i] >= r->low);
 	CHECK_EQ(unmap(r->ctx, ioas, first, PAGE, NULL), 0);
 	CHECK_EQ(submit_map(r, ioas, memory + 1, 77, &first), 0); /* no device, so no alignment */
 	CHECK_EQ(first % PAGE, 1);
