@@ -49,9 +49,7 @@ def collect() -> dict[str, Any]:
         "presets": list(PRESETS),
         "providers": {
             "engine": "yes",
-            "kernel": "yes"
-            if os.access(DEV_IOMMU, os.R_OK | os.W_OK)
-            else f"no {DEV_IOMMU} to open; iommufd-fast doctor",
+            "kernel": "yes" if usable else f"no {DEV_IOMMU} to open; iommufd-fast doctor",
         },
         "memory": {kind: memory.why_not(kind, 2 << 20) or "yes" for kind in memory.KINDS},
         "modules": built(),
