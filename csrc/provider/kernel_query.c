@@ -40,6 +40,17 @@ static int ioas_of(struct iofi_kcontext *ctx, uint32_t pt_id, struct iofi_kioas 
 	return rc;
 }
 
+/* Has somebody attached it since we looked last? */
+static bool have_changed(struct iofi_kcontext *ctx, uint32_t ioas_id)
+{
+	struct iofi_kioas *io = iofi_kioas_get(ctx, ioas_id);
+	bool changed = io && iofi_kspace_read(ctx, io);
+
+	if (io)
+		iofi_kioas_put(io);
+	return changed;
+}
+
 static uint8_t prot_of(uint32_t flags)
 {
 	return (uint8_t)((flags & IOF_MAP_READABLE ? 1 : 0) | (flags & IOF_MAP_WRITEABLE ? 2 : 0));
@@ -63,6 +74,8 @@ int64_t iofi_kernel_translate(struct iof_handle *h, uint32_t pt_id, size_t n, co
 	int64_t found = 0;
 	int rc = ioas_of(iofi_kcontext(h), pt_id, &io);
 
+	if (rc == -ENODEV && have_changed(iofi_kcontext(h), pt_id))
+		rc = ioas_of(iofi_kcontext(h), pt_id, &io);
 	if (rc)
 		return rc;
 	iof_lock_take(&io->lock);
