@@ -45,7 +45,7 @@ def test_one_run(guest, tmp_path):
         running.monitor.save_memory(running.share / "dump", 0, 1 << 20)
         return running.monitor.execute("query-status")["status"]
 
-    done = vm.run(guest, [sys.executable, "-c", SAVES, tmp_path], share=tmp_path, on_call=answer, timeout=120)
+    done = vm.run(guest, [sys.executable, "-c", SAVES, tmp_path], share=tmp_path, on_call=answer, timeout=200)
     assert (done.code, done.output) == (7, b"asked: running\n"), done
     assert calls == [("ready", {"size": 564})]
     assert (tmp_path / "made").read_text() == "by the guest" and (tmp_path / "dump").stat().st_size == 1 << 20
@@ -60,11 +60,11 @@ def test_a_deadline_ends_it_and_shows_what_was_said(guest):
 
 def test_a_panic_is_told_from_an_end(guest):
     with pytest.raises(vm.GuestError, match=r"ended before its command did[\s\S]*Kernel panic"):
-        vm.run(guest, ["sh", "-c", "echo c > /proc/sysrq-trigger"], timeout=60)
+        vm.run(guest, ["sh", "-c", "echo c > /proc/sysrq-trigger"], timeout=200)
 
 
 def test_a_device_that_is_not_there(guest):
     with pytest.raises(vm.GuestError, match="no PCI device 0x1af4:0x9999"):
-        vm.run(vm.Guest(guest.kernel, devices=(), bind=("1af4:9999",)), ["true"], timeout=60)
+        vm.run(vm.Guest(guest.kernel, devices=(), bind=("1af4:9999",)), ["true"], timeout=200)
     with pytest.raises(vm.GuestError, match=r"QEMU said: .*no-such-device"):
-        vm.run(vm.Guest(guest.kernel, devices=("no-such-device",)), ["true"], timeout=60)
+        vm.run(vm.Guest(guest.kernel, devices=("no-such-device",)), ["true"], timeout=200)
