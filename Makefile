@@ -18,7 +18,7 @@ TEST_ENV := PYTHONPATH=$(TEST_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 IO
 PYTEST := $(TEST_ENV) $(PY) -m pytest
 ARGS ?=
 
-.PHONY: help venv build test-build test bench benchmark benchmark-compare benchmark-c budgets budgets-update peers golden conformance test-arm64 nightly lint sdist-check clean FORCE
+.PHONY: help venv build test-build test test-vm bench benchmark benchmark-compare benchmark-c budgets budgets-update peers golden conformance test-arm64 nightly lint sdist-check clean FORCE
 
 help:
 	@echo 'make bench         the main job: map, unmap and translate, measured; leaves bench.json and report.html'
@@ -32,6 +32,7 @@ help:
 	@echo 'make budgets       instructions of the hottest paths against their budgets (valgrind)'
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
 	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=0 or 1: in a user namespace)'
+	@echo 'make test-vm KERNEL=PATH         tests on that kernel, in QEMU (REQUIRE=1: fails where there is no QEMU)'
 	@echo 'make fuzz SECONDS=N      ioctls under coverage guidance (CALLS=N instead: so many calls)'
 	@echo 'make test-arm64    the C tests for 64-bit ARM, under emulation'
 	@echo 'make nightly       what is too slow for make test'
@@ -75,6 +76,9 @@ test-build: $(DEPS)
 
 test: test-build
 	@$(PYTEST) $(ARGS)
+
+test-vm: test-build
+	@$(TEST_ENV) $(PY) tests/vm $(if $(REQUIRE),--require) "$(KERNEL)" $(if $(ARGS),-- $(ARGS))
 
 bench: build
 	@$(PY) -m iommufd_fast bench --quick --json bench.json --html report.html

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import errno
+from typing import TYPE_CHECKING, Self, TypeVar
 from weakref import WeakSet
 
 from iommufd_fast import uapi
-from iommufd_fast._core import machines
+from iommufd_fast._core import kernelfile, machines
 from iommufd_fast._core import objects as core
 from iommufd_fast._core.capsules import of_handle
+from iommufd_fast._core.commands import ContextHandle
 from iommufd_fast.access import Access, OnUnmap
 from iommufd_fast.device import Device
-from iommufd_fast.errors import check
+from iommufd_fast.errors import check, failed
 from iommufd_fast.faults import FaultQueue
 from iommufd_fast.guest import GuestData
 from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import Ioas
+from iommufd_fast.machine import Machine, MachineDevice, SoftDevice
 from iommufd_fast.objects import ContextObject
 from iommufd_fast.queues import Queue
 from iommufd_fast.viommu import Region, Vdevice, Viommu
@@ -24,7 +27,6 @@ from iommufd_fast.viommu import Region, Vdevice, Viommu
 if TYPE_CHECKING:
     from typing_extensions import Buffer, CapsuleType
 
-    from iommufd_fast._core.commands import ContextHandle
     from iommufd_fast.context import Iommufd
 
 Made = TypeVar("Made", bound=ContextObject)
@@ -38,6 +40,41 @@ class Maker:
     _objects: dict[int, ContextObject]
     _accesses: set[Access]
     _regions: WeakSet[Region]
+
+    @classmethod
+    def _open_kernel(
+        cls, where: str | int, iova: str, why: str, over: Machine | None = None, null: bool = False
+    ) -> Self:
+        """Open /dev/iommu; `over` and `null` bring something else in its place, for tests and measurements."""
+        handle = ContextHandle()
+        err = kernelfile.open_context(handle, where, iova, over._core if over else None, null)
+        check(err, "kernel open", f"cannot open {where if isinstance(where, str) else f'descriptor {where}'}")
+        tables: dict = {name: {} for name in ("_devices", "_ioases", "_hwpts", "_objects")}
+        return cls._new(  # type: ignore[attr-defined]
+            _h=handle, machine=None, why=why, _accesses=set(), _regions=WeakSet(), **tables
+        )
+
+    def _engine(self: Iommufd) -> Machine:  # type: ignore[misc]
+        if self.machine is None:
+            raise failed(errno.EOPNOTSUPP, "kernel bind", f"{self._h.name} is a kernel's, which has no soft devices")
+        return self.machine
+
+    def _choose(  # type: ignore[misc]
+        self: Iommufd, machine: Machine, device: SoftDevice | MachineDevice | int
+    ) -> MachineDevice:
+        """The machine's device that is meant; the caller holds the plugging lock."""
+        if isinstance(device, MachineDevice):
+            return machine._device(device.index)
+        if not isinstance(device, SoftDevice):
+            return machine._device(machines.as_u64(device, "device", 0xFFFFFFFE))
+        if device.machine is not None and device.machine is not machine:
+            raise ValueError(f"{device!r} is on another machine than {self!r}")
+        if device.index is not None:
+            return machine._device(device.index)
+        devices = machine.devices
+        taken = {d.group for d in devices if d.bound or d.open}
+        free = [d for d in devices if d.preset == device.preset and not d.open and d.group not in taken]
+        return free[0] if free else machine.plug(device.preset)
 
     def _keep(self, made: Made) -> Made:
         self._objects[made.id] = made

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iommufd_fast.bench import matrix, memory
-from iommufd_fast.bench.matrix import Case, Plan, quick_plan
+from iommufd_fast.bench.matrix import Case, Plan, kernel_plan, quick_plan
 from iommufd_fast.bench.work import Live, Work, slots_of
 
 
@@ -67,6 +67,25 @@ def test_quick_is_quick():
     plan = quick_plan()
     assert plan.quick and plan.live[-1] == 1_000_000 and set(plan.paths) == {"c", "python"}
     assert len(plan.cases) * plan.rounds * plan.seconds < 35
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_the_plan_of_a_kernel(quick):
+    plan = kernel_plan("0000:01:00.0", quick=quick)
+    assert (plan.provider, plan.device, plan.quick) == ("kernel", "0000:01:00.0", quick)
+    assert {(c.preset, c.policy) for c in plan.cases} == {("kernel", "pin")}
+    chosen = [c for c in plan.cases if c.iova == "kernel"]
+    assert {c.live for c in chosen} == set(plan.live) and {(c.path, c.batch, c.pattern) for c in chosen} == {
+        ("c", 1, "pair")
+    }
+    assert {c.path for c in plan.cases} == {"c", "python"}
+
+
+def test_the_mock_device_has_room_for_so_much():
+    assert kernel_plan("mock", lengths=(4096, 16 << 20)).cases
+    with pytest.raises(ValueError, match="lengths up to 16M"):
+        kernel_plan("mock", lengths=(64 << 20,))
+    assert kernel_plan("0000:01:00.0", lengths=(64 << 20,)).cases
 
 
 def test_cases_of_one_place_lie_together():

@@ -39,13 +39,38 @@ def test_the_document_fits_its_schema(document):
     jsonschema.validate(document, schema.SCHEMA)
 
 
+def test_a_document_of_the_version_before_is_read(document, tmp_path):
+    old = copy.deepcopy(document)
+    old["schema"] = schema.OLD
+    del old["provider"]
+    for row in old["results"]:
+        del row["iova"], row["in_kernel"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    assert schema.load(tmp_path / "old.json") == document
+    old["schema"] = "iommufd-fast-bench/0"
+    (tmp_path / "older.json").write_text(json.dumps(old))
+    with pytest.raises(schema.SchemaError):
+        schema.load(tmp_path / "older.json")
+
+
+def test_time_inside_a_kernel_has_a_column_where_there_is_any(document):
+    assert "in kernel" not in table.head(document["results"])
+    made = copy.deepcopy(document)
+    made["results"][0]["in_kernel"] = 1234.0
+    made["provider"] = {"name": "kernel", "device": "mock", "in_kernel": "tracefs"}
+    head = table.head(made["results"])
+    rows = [row for row, _ in table.rows(made["results"], made["results"][0]["path"])]
+    assert rows[0][head.index("in kernel")] == "1.23 µs" and {len(row) for row in rows} == {len(head)}
+    assert "device mock" in html.page(made) and "in kernel" in html.page(made)
+
+
 def test_every_case_has_its_rows(document):
     cases = [c for c in Plan(**TINY).cases if not any(m.startswith(c.memory) for m in document["missing"])]
     wanted = {
         (*c.place, c.memory, c.length, c.batch, c.pattern, op) for c in cases for op in ("map", "translate", "unmap")
     }
     wanted -= {w for w in wanted if w[-2] == "churn" and w[-1] == "translate"}
-    keys = ("preset", "policy", "path", "live", "page", "memory", "length", "batch", "pattern", "op")
+    keys = ("preset", "policy", "path", "live", "page", "iova", "memory", "length", "batch", "pattern", "op")
     rows = [tuple(r[k] for k in keys) for r in document["results"]]
     assert len(rows) == len(set(rows)) and set(rows) == wanted
 
@@ -117,7 +142,7 @@ def spoil(document, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(schema="iommufd-fast-bench/99"), r"\$.schema: expected one of iommufd-fast-bench/1"),
+        (lambda d: d.update(schema="iommufd-fast-bench/99"), r"\$.schema: expected one of iommufd-fast-bench/2"),
         (lambda d: d.pop("machine"), r"\$: 'machine' is missing"),
         (lambda d: d["results"][1].update(p50="fast"), r"\$.results\[1\].p50: expected number, got str"),
         (lambda d: d["results"][0].update(n=True), r"\$.results\[0\].n: expected integer, got bool"),

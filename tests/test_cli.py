@@ -7,11 +7,13 @@ import gzip
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import iommufd_fast
+from iommufd_fast import vm
 from iommufd_fast.cli import INSTALL, main
 from iommufd_fast.cli.root import COMMANDS, cli
 from iommufd_fast.replay import samples
@@ -98,11 +100,43 @@ def test_errors_end_with_a_status_through_the_entry_point(capsys):
         (["--path", "c,,rust"], "'rust' is none of c, python"),
         (["--preset", ","], "an empty list"),
         (["--rounds", "0"], "0 is not in the range"),
+        (["--device", "mock"], "--device is a kernel's"),
+        (["--provider", "kernel"], "--provider kernel needs --device"),
+        (["--provider", "kernel", "--device", "mock", "--policy", "trust"], "--policy is about the engine"),
+        (["--provider", "xen"], "'xen' is not one of 'engine', 'kernel'"),
+        (["--vm", "/nowhere"], "'/nowhere' does not exist"),
     ],
 )
 def test_bad_options_of_bench(args, message):
     done = call("bench", *args)
     assert done.exit_code == 2 and message in done.output, done.output
+
+
+def test_bench_of_a_kernel_that_is_not_there():
+    if Path("/dev/iommu").exists():
+        pytest.skip("this machine has a /dev/iommu")
+    done = call("bench", "--provider", "kernel", "--device", "mock", "--live", "0")
+    assert done.exit_code == 1 and "/dev/iommu" in done.output, done.output
+
+
+def test_bench_in_a_guest_passes_the_plan_on_and_shows_the_result(monkeypatch, tmp_path):
+    from iommufd_fast.bench import guest
+
+    kernel, seen = tmp_path / "bzImage", []
+    kernel.write_text("no kernel")
+
+    def run_in(path, settings, progress):
+        seen.append((path, settings))
+        progress(1, 2, "half way")
+        raise vm.GuestError("it died")
+
+    monkeypatch.setattr(guest, "run_in", run_in)
+    done = call("bench", "--vm", str(kernel), "--quick", "--live", "0,5k", "--seed", "7")
+    assert done.exit_code == 1 and "it died" in done.output
+    assert seen == [(kernel, {"live": (0, 5000), "seed": 7, "device": "mock", "quick": True})]
+    monkeypatch.undo()
+    done = call("bench", "--vm", str(kernel), "--device", "edu", "--live", "0")
+    assert done.exit_code == 1 and ("no x86 kernel image" in done.output or "install" in done.output)
 
 
 def test_info_says_what_is_here():

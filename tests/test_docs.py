@@ -37,3 +37,9 @@ def test_example(where, code, tmp_path):
     command = [sys.executable, "-X", "dev", "-W", "error", str(file)]
     done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{where}\n{done.stderr}"
+
+
+def test_the_driver_in_the_quickstart_is_the_example():
+    text = (ROOT / "docs" / "quickstart.md").read_text()
+    shown = re.search(r"<!-- examples/edu_dma.py -->\n```text\n(.*?)^```$", text, re.M | re.S)
+    assert shown and (ROOT / "examples" / "edu_dma.py").read_text().endswith(shown[1])

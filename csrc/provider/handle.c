@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "iommufd_fast_access.h"
+#include "iommufd_fast_kernel.h"
 #include "provider/provider.h"
 
 #define ASK(h, verb, otherwise, ...) ((h)->provider->verb ? (h)->provider->verb(__VA_ARGS__) : (otherwise))
@@ -16,6 +17,16 @@ int iof_ioctl(struct iof_handle *h, unsigned long cmd, void *arg)
 int iof_ioctl_nowait(struct iof_handle *h, unsigned long cmd, void *arg)
 {
 	return h->provider->ioctl(h, cmd, arg, true);
+}
+
+int iof_submit(struct iof_handle *h, unsigned long cmd, void *arg)
+{
+	return ASK(h, submit, iof_ioctl(h, cmd, arg), h, cmd, arg, false);
+}
+
+int iof_submit_nowait(struct iof_handle *h, unsigned long cmd, void *arg)
+{
+	return ASK(h, submit, iof_ioctl_nowait(h, cmd, arg), h, cmd, arg, true);
 }
 
 void iof_close(struct iof_handle *h)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # cython: language_level=3, overflowcheck=False
-"""Measuring loops over iof_ioctl() and its batches on a Rig.
+"""Measuring loops over a Rig's door (iof_ioctl(), of a kernel iof_submit()) and its batches.
 
 Every function times single calls on prepared structs, returns clock ticks as uint64 arrays and checks what the
 calls did: a translation that is not the address, or an unmap of another length, ends the loop with EILSEQ.
@@ -45,7 +45,7 @@ def pair(Rig rig, addresses, uint64_t length, look_iovas, look_addresses):
             m.user_va = a[i]
             m.length = u.length = length
             t0 = iofb_ticks(rig.tsc)
-            err = iof_ioctl(rig.ctx, IOF_CMD_IOAS_MAP, &m)
+            err = rig.door(rig.ctx, IOF_CMD_IOAS_MAP, &m)
             t1 = iofb_ticks(rig.tsc)
             if err:
                 break
@@ -59,7 +59,7 @@ def pair(Rig rig, addresses, uint64_t length, look_iovas, look_addresses):
                 err = -EILSEQ
                 break
             t4 = iofb_ticks(rig.tsc)
-            err = iof_ioctl(rig.ctx, IOF_CMD_IOAS_UNMAP, &u)
+            err = rig.door(rig.ctx, IOF_CMD_IOAS_UNMAP, &u)
             t5 = iofb_ticks(rig.tsc)
             if err or u.length != length:
                 err = err or -EILSEQ
@@ -102,13 +102,13 @@ def churn(Rig rig, live_iovas, live_addresses, order, uint64_t length):
             m.user_va = addresses[j]
             m.length = u.length = length
             t0 = iofb_ticks(rig.tsc)
-            err = iof_ioctl(rig.ctx, IOF_CMD_IOAS_UNMAP, &u)
+            err = rig.door(rig.ctx, IOF_CMD_IOAS_UNMAP, &u)
             t1 = iofb_ticks(rig.tsc)
             if err or u.length != length:
                 err = err or -EILSEQ
                 break
             t2 = iofb_ticks(rig.tsc)
-            err = iof_ioctl(rig.ctx, IOF_CMD_IOAS_MAP, &m)
+            err = rig.door(rig.ctx, IOF_CMD_IOAS_MAP, &m)
             t3 = iofb_ticks(rig.tsc)
             if err:
                 break
@@ -168,7 +168,7 @@ def burst(Rig rig, addresses, uint64_t length, Py_ssize_t size, look_iovas, look
             if err or wrong:
                 break
     if err or wrong:
-        fail(EILSEQ, f"burst {i} of {size} calls on {length} bytes")
+        fail(-err if err else EILSEQ, f"burst {i} of {size} calls on {length} bytes")
     return tm, tt, tu
 
 

@@ -3,6 +3,8 @@
 from libc.stdint cimport uint32_t, uint64_t
 from iommufd_fast._core.capi cimport iof_cmd_ioas_map, iof_handle, iof_machine
 
+ctypedef int (*iofb_door)(iof_handle *h, unsigned long cmd, void *arg) noexcept nogil
+
 cdef class Rig:
     cdef iof_machine *machine
     cdef iof_handle *ctx
@@ -10,7 +12,10 @@ cdef class Rig:
     cdef readonly uint32_t ioas_id
     cdef readonly uint32_t hwpt_id
     cdef bint tsc
-    cdef int _attach(self, bint huge_pages) except -1
+    cdef iofb_door door
+    cdef int _bind(self) except -1
+    cdef int _space(self, bint huge_pages) except -1
+    cdef int _attach(self) except -1
     cdef int _map(self, iof_cmd_ioas_map *m, uint64_t address, uint64_t length) noexcept nogil
     cdef int _unmap(self, uint64_t iova, uint64_t length) noexcept nogil
 

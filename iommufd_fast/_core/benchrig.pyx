@@ -101,20 +101,26 @@ cdef class Rig:
             err = iof_engine_open_device(self.machine, 0, &self.dev)
         if err:
             fail(-err, f"open a {preset} machine")
-        self._attach(huge_pages)
+        self.door = iof_ioctl
+        self._bind()
+        self._space(huge_pages)
+        self._attach()
 
-    cdef int _attach(self, bint huge_pages) except -1:
+    cdef int _bind(self) except -1:
         cdef iof_cmd_bind bind
-        cdef iof_cmd_ioas_alloc alloc
-        cdef iof_cmd_option option
-        cdef iof_cmd_attach attach
         cdef int err
         memset(&bind, 0, sizeof(bind))
         bind.argsz = sizeof(bind)
         bind.iommufd = iof_fileno(self.ctx)
         err = iof_ioctl(self.dev, IOF_CMD_DEVICE_BIND_IOMMUFD, &bind)
         if err:
-            fail(-err, "bind the soft device")
+            fail(-err, "bind the device")
+        return 0
+
+    cdef int _space(self, bint huge_pages) except -1:
+        cdef iof_cmd_ioas_alloc alloc
+        cdef iof_cmd_option option
+        cdef int err
         memset(&alloc, 0, sizeof(alloc))
         alloc.size = sizeof(alloc)
         err = iof_ioctl(self.ctx, IOF_CMD_IOAS_ALLOC, &alloc)
@@ -129,12 +135,17 @@ cdef class Rig:
         err = iof_ioctl(self.ctx, IOF_CMD_OPTION, &option)
         if err:
             fail(-err, "set large pages")
+        return 0
+
+    cdef int _attach(self) except -1:
+        cdef iof_cmd_attach attach
+        cdef int err
         memset(&attach, 0, sizeof(attach))
         attach.argsz = sizeof(attach)
         attach.pt_id = self.ioas_id
         err = iof_ioctl(self.dev, IOF_CMD_DEVICE_ATTACH_PT, &attach)
         if err:
-            fail(-err, "attach the soft device")
+            fail(-err, "attach the device")
         self.hwpt_id = attach.pt_id
         return 0
 
@@ -150,7 +161,7 @@ cdef class Rig:
         m.ioas_id = self.ioas_id
         m.user_va = address
         m.length = length
-        return iof_ioctl(self.ctx, IOF_CMD_IOAS_MAP, m)
+        return self.door(self.ctx, IOF_CMD_IOAS_MAP, m)
 
     cdef int _unmap(self, uint64_t iova, uint64_t length) noexcept nogil:
         cdef iof_cmd_ioas_unmap u
@@ -158,7 +169,7 @@ cdef class Rig:
         u.ioas_id = self.ioas_id
         u.iova = iova
         u.length = length
-        return iof_ioctl(self.ctx, IOF_CMD_IOAS_UNMAP, &u)
+        return self.door(self.ctx, IOF_CMD_IOAS_UNMAP, &u)
 
     def fill(self, addresses, lengths):
         """Maps them all at once and leaves them live; returns their IOVAs (uint64)."""

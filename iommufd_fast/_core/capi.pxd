@@ -189,3 +189,7 @@ cdef extern from "iommufd_fast.h" nogil:
     int iof_digest(iof_handle *h, uint64_t *out)
     int64_t iof_leaves(iof_handle *h, uint32_t pt_id, uint64_t start, uint64_t last, size_t n, iof_leaf_info *out)
     int iof_dma(iof_handle *h, iof_dma_args *dma)
+
+cdef extern from "iommufd_fast_kernel.h" nogil:
+    int iof_submit(iof_handle *h, unsigned long cmd, void *arg)
+    int iof_submit_nowait(iof_handle *h, unsigned long cmd, void *arg)

@@ -10,12 +10,12 @@ from iommufd_fast._core import benchloop, benchrig
 
 from .clock import Clock
 from .matrix import Case
-from .paths import OPS, Times, looks
+from .paths import OPS, DmaProof, Times, looks
 from .stats import correct
 from .work import Live, Work
 
 
-class CPath:
+class CPath(DmaProof):
     """iof_ioctl(), iof_map_many() and friends in a C loop."""
 
     def __init__(self, case: Case, clock: Clock) -> None:

@@ -11,12 +11,15 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Any
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PATHS = ("c", "python")
 PATTERNS = ("pair", "churn")
 PRESETS = ("intel", "amd", "arm", "riscv")
 POLICIES = ("trust", "probe")
+PROVIDERS = ("engine", "kernel")
+IOVAS = ("own", "kernel")
 PAGES = ("auto", "4K")
 
 
@@ -26,8 +29,12 @@ class Case:
 
     Attributes
     ----------
+    preset : {"intel", "amd", "kernel"}
+        The IOMMU that the engine imitates, or "kernel" where a kernel drives one.
+    policy : {"trust", "probe", "pin"}
+        How the engine holds memory; a kernel pins it.
     path : {"c", "python"}
-        iof_ioctl() in a C loop, or the Python control plane.
+        iof_ioctl() (of a kernel iof_submit()) in a C loop, or the Python control plane.
     length : int
         Bytes of each mapping.
     live : int
@@ -40,6 +47,8 @@ class Case:
         The largest leaf that fits, or 4 KiB leaves only.
     memory : str
         Kind of memory behind the mapping.
+    iova : {"own", "kernel"}
+        Who chooses the IOVA of a single map: this library, or the kernel.
     """
 
     preset: str = "intel"
@@ -51,15 +60,19 @@ class Case:
     length: int = 4 * KIB
     batch: int = 1
     pattern: str = "pair"
+    iova: str = "own"
 
     @property
-    def place(self) -> tuple[str, str, str, int, str]:
+    def place(self) -> tuple[str, str, str, int, str, str]:
         """Cases of one place share a context and its live mappings."""
-        return (self.preset, self.policy, self.path, self.live, self.page)
+        return (self.preset, self.policy, self.path, self.live, self.page, self.iova)
 
     @property
     def sensible(self) -> bool:
-        """Churn is about the live mappings: single 4 KiB ones, of which there must be some."""
+        """Churn is about the live mappings: single 4 KiB ones, of which there must be some. A kernel's choice of IOVAs
+        is there to be seen beside ours: single calls from C will do."""
+        if self.iova == "kernel" and (self.batch > 1 or self.pattern == "churn" or self.path == "python"):
+            return False
         return self.pattern == "pair" or (self.live > 0 and self.batch == 1 and self.length == 4 * KIB)
 
     def __str__(self) -> str:
@@ -67,7 +80,8 @@ class Case:
         parts += [f"{self.live} live"] if self.live else []
         parts += [f"x{self.batch}"] if self.batch > 1 else []
         parts += [f"{self.page} leaves"] if self.page != "auto" else []
-        parts += [self.policy] if self.policy != "trust" else []
+        parts += [self.policy] if self.policy not in ("trust", "pin") else []
+        parts += ["kernel's IOVAs"] if self.iova == "kernel" else []
         return " ".join(parts + ([self.pattern] if self.pattern != "pair" else []))
 
 
@@ -84,6 +98,9 @@ class Plan:
     batches: Sequence[int] = (1, 16, 64, 512)
     live: Sequence[int] = (0, 1_000, 20_000, 1_000_000)
     patterns: Sequence[str] = PATTERNS
+    iovas: Sequence[str] = ("own",)
+    provider: str = "engine"
+    device: str = ""  # of a kernel: PCI address, vfio-dev name, or "mock"
     rounds: int = 7
     seconds: float = 0.3  # per case and round
     seed: int = 1
@@ -107,6 +124,7 @@ class Plan:
             self.pages[0],
             self.memory[0],
             self.lengths[0],
+            iova=self.iovas[0],
         )
 
     def _star(self) -> Iterator[Case]:
@@ -116,6 +134,7 @@ class Plan:
         for path in self.paths:
             at = replace(base, path=path, batch=self.batches[0])
             yield from (replace(at, live=n, pattern=p) for n in self.live for p in self.patterns)
+            yield from (replace(at, live=n, iova=i) for n in self.live for i in self.iovas)
             yield from (replace(at, length=n, page=p) for n in self.lengths for p in self.pages)
             yield from (replace(at, length=n, memory=m) for m in self.memory for n in {base.length, big})
             yield from (
@@ -126,7 +145,7 @@ class Plan:
 
     def _cross(self) -> Iterator[Case]:
         axes = (self.presets, self.policies, self.paths, self.live, self.pages, self.memory)
-        return (Case(*c) for c in product(*axes, self.lengths, self.batches, self.patterns))
+        return (Case(*c) for c in product(*axes, self.lengths, self.batches, self.patterns, self.iovas))
 
 
 def _near(values: Sequence[int], wanted: int) -> int:
@@ -141,6 +160,7 @@ def _rank(plan: Plan, case: Case) -> tuple[int, ...]:
         (plan.paths, case.path),
         (plan.live, case.live),
         (plan.pages, case.page),
+        (plan.iovas, case.iova),
         (plan.patterns, case.pattern),
         (plan.memory, case.memory),
         (plan.lengths, case.length),
@@ -162,6 +182,33 @@ def quick_plan(**changes: object) -> Plan:
         "quick": True,
     }
     return Plan(**(settings | changes))  # type: ignore[arg-type]
+
+
+KERNEL: dict[str, object] = {
+    "provider": "kernel",
+    "presets": ("kernel",),
+    "policies": ("pin",),
+    "iovas": IOVAS,
+    "live": (0, 1_000, 5_000, 20_000),
+    "lengths": (4 * KIB, 64 * KIB, 2 * MIB),
+    "limit": float("inf"),
+}
+_MOCK_MOST = 16 * MIB  # the mock IOMMU has 2 GiB, and 64 mappings live at once
+
+
+def kernel_plan(device: str, quick: bool = False, **changes: object) -> Plan:
+    """The matrix of a kernel: memory is always pinned, a million live mappings would take minutes to make.
+
+    Raises
+    ------
+    ValueError
+        Lengths that the mock device's IOMMU has no room for.
+    """
+    made = KERNEL | {"device": device} | changes
+    lengths: Any = made["lengths"]
+    if device == "mock" and max(lengths) > _MOCK_MOST:
+        raise ValueError(f"the mock device's IOMMU has 2 GiB, enough for lengths up to {size_text(_MOCK_MOST)}")
+    return quick_plan(**made) if quick else Plan(**made)  # type: ignore[arg-type]
 
 
 _UNITS = {"": 1, "B": 1, "K": KIB, "KIB": KIB, "M": MIB, "MIB": MIB, "G": GIB, "GIB": GIB}

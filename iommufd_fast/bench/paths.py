@@ -36,10 +36,29 @@ class Path(Protocol):
     def batch(self, work: Work, n: int, size: int) -> Times: ...
     def map_one(self, work: Work) -> int: ...
     def unmap_one(self, iova: int, work: Work) -> None: ...
-    def dma(self, iova: int, buffer: bytearray, write: bool) -> None: ...
+    def prove(self, iova: int, view: NDArray[np.uint8], offset: int, rng: np.random.Generator) -> None: ...
     def translate(self, iovas: NDArray[np.uint64]) -> NDArray[np.uint64]: ...
     def leaves(self) -> dict[int, int]: ...
     def close(self) -> None: ...
+
+
+class DmaProof:
+    """That a mapping leads to its memory, shown by DMA of 64 bytes each way."""
+
+    def dma(self, iova: int, buffer: bytearray, write: bool) -> None:
+        raise NotImplementedError
+
+    def prove(self, iova: int, view: NDArray[np.uint8], offset: int, rng: np.random.Generator) -> None:
+        """The device's bytes land in `view` at `offset`, and it reads what is there; else WrongAnswer."""
+        sent, got = bytearray(rng.bytes(64)), bytearray(64)
+        here = view[offset : offset + 64]
+        self.dma(iova + offset, sent, True)
+        if bytes(here) != bytes(sent):
+            raise WrongAnswer(f"what the device wrote at {offset:#x} is not in memory")
+        here ^= 0xFF
+        self.dma(iova + offset, got, False)
+        if bytes(here) != bytes(got):
+            raise WrongAnswer(f"the device read other bytes at {offset:#x} than memory has")
 
 
 def looks(live: Live, n: int, rng: np.random.Generator) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -16,7 +16,7 @@ import iommufd_fast as iof
 
 from .clock import Clock
 from .matrix import Case
-from .paths import OPS, Times, WrongAnswer, looks
+from .paths import OPS, DmaProof, Times, WrongAnswer, looks
 from .stats import correct
 from .work import Live, Work
 
@@ -35,7 +35,7 @@ def _no_gc() -> Iterator[None]:
             gc.enable()
 
 
-class PythonPath:
+class PythonPath(DmaProof):
     """ioas.map(buffer), ioas.translate_one(), mapping.close(), and the batches over NumPy arrays."""
 
     def __init__(self, case: Case, clock: Clock) -> None:

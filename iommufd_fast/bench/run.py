@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from . import machine, memory, stats
+from . import kerneltime, machine, memory, stats
 from .clock import Clock, c_clock, python_clock
 from .cpath import CPath
+from .kernelpath import KernelCPath, KernelPythonPath
+from .kerneltime import KernelTime
 from .matrix import Case, Plan, by_place
 from .paths import Path, Times, WrongAnswer
 from .pypath import PythonPath
@@ -22,6 +25,7 @@ from .work import Live, Work, slots_of
 
 BURST = 64  # calls between two clock readings when throughput is measured
 _MOST = 20_000  # single calls per round
+_TRACED = 256  # system calls, when time inside the kernel is told
 
 Progress = Callable[[int, int, str], None]
 
@@ -36,6 +40,7 @@ class _Measured:
         self.groups: list[Times] = []
         self.calls = self.bursts = 0
         self.leaves: dict[int, int] = {}
+        self.inside: dict[str, float] = {}
 
     def once(self, path: Path, live: Live, n: int, rng: np.random.Generator) -> Times:
         if self.case.pattern == "churn":
@@ -64,23 +69,23 @@ class _Measured:
             self.groups.append(path.burst(self.work, live, self.bursts, BURST, rng))
 
     def verify(self, path: Path, rng: np.random.Generator) -> None:
-        """A DMA round trip at both ends of a mapping: the device's bytes land in memory, and it reads what memory
-        holds."""
+        """The proof at both ends of a mapping that it leads to its memory."""
         before = path.leaves()
         iova = path.map_one(self.work)
         after = path.leaves()
         self.leaves = {s: after.get(s, 0) - before.get(s, 0) for s in after if after.get(s, 0) != before.get(s, 0)}
-        view, length = self.work.views[0], self.case.length
-        for offset in {0, length - 64}:
-            sent, got = bytearray(rng.bytes(64)), bytearray(64)
-            path.dma(iova + offset, sent, True)
-            if bytes(view[offset : offset + 64]) != bytes(sent):
-                raise WrongAnswer(f"{self.case}: what the device wrote at {offset:#x} is not in memory")
-            view[offset : offset + 64] ^= 0xFF
-            path.dma(iova + offset, got, False)
-            if bytes(view[offset : offset + 64]) != bytes(got):
-                raise WrongAnswer(f"{self.case}: the device read other bytes at {offset:#x} than memory has")
+        try:
+            for offset in {0, self.case.length - 64}:
+                path.prove(iova, self.work.views[0], offset, rng)
+        except WrongAnswer as e:
+            raise WrongAnswer(f"{self.case}: {e}") from e
         path.unmap_one(iova, self.work)
+
+    def trace(self, tracer: KernelTime, path: Path, live: Live, rng: np.random.Generator) -> None:
+        """Some calls more, for the median time of a system call inside the kernel."""
+        n = max(min(self.calls, _TRACED // self.case.batch), 1)
+        seen = tracer.measure(lambda: self.once(path, live, n, rng))
+        self.inside = {op: round(float(np.median(ns)), 2) for op, ns in seen.items()}
 
     def results(self) -> Iterable[dict[str, Any]]:
         for op in self.rounds[0]:
@@ -98,33 +103,45 @@ class _Measured:
                 "round_medians": [round(m, 2) for m in medians],
                 "noise": round(stats.noise(medians), 4),
                 "quantiles": stats.quantiles(sample),
+                "in_kernel": self.inside.get(op),
                 "leaves": {str(k): v for k, v in sorted(self.leaves.items())},
                 "huge_bytes": self.work.region.huge_bytes() if self.case.memory in ("thp", "memfd") else None,
             }
 
 
-def _case(
-    case: Case, plan: Plan, path: Path, live: Live, rng: np.random.Generator, hurry: float
-) -> Iterable[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Tools:
+    """What all cases of a run are measured with."""
+
+    plan: Plan
+    clocks: dict[str, Clock]
+    tracer: KernelTime | None
+    tick: Callable[[str], None]
+    hurry: float  # when the remaining cases get two rounds each
+
+    def path(self, case: Case) -> Path:
+        clock = self.clocks[case.path]
+        if self.plan.provider == "kernel":
+            return (KernelCPath if case.path == "c" else KernelPythonPath)(case, clock, self.plan.device)
+        return (CPath if case.path == "c" else PythonPath)(case, clock)
+
+
+def _case(case: Case, tools: _Tools, path: Path, live: Live, rng: np.random.Generator) -> Iterable[dict[str, Any]]:
+    plan = tools.plan
     measured = _Measured(case)
     measured.verify(path, rng)
     measured.size(path, live, plan.seconds, rng)
-    for _ in range(plan.rounds if time.perf_counter() < hurry else min(plan.rounds, 2)):
+    for _ in range(plan.rounds if time.perf_counter() < tools.hurry else min(plan.rounds, 2)):
         measured.round(path, live, rng)
+    if tools.tracer:
+        measured.trace(tools.tracer, path, live, rng)
     return measured.results()
 
 
-def _place(
-    cases: list[Case],
-    plan: Plan,
-    clocks: dict[str, Clock],
-    missing: dict[str, str],
-    tick: Callable[[str], None],
-    hurry: float,
-) -> list[dict[str, Any]]:
+def _place(cases: list[Case], tools: _Tools, missing: dict[str, str]) -> list[dict[str, Any]]:
     first = cases[0]
-    rng = np.random.default_rng([plan.seed, first.live])
-    path: Path = (CPath if first.path == "c" else PythonPath)(first, clocks[first.path])
+    rng = np.random.default_rng([tools.plan.seed, first.live])
+    path, tick = tools.path(first), tools.tick
     try:
         tick(f"{first}: filling" if first.live else str(first))
         live = Live(first)
@@ -133,7 +150,7 @@ def _place(
         for case in cases:
             tick(str(case))
             try:
-                results += _case(case, plan, path, live, rng, hurry)
+                results += _case(case, tools, path, live, rng)
             except memory.Unavailable as e:  # somebody else took it since the plan was looked through
                 missing[case.memory] = str(e)
             tick("")
@@ -155,6 +172,17 @@ def _split(cases: Iterable[Case]) -> tuple[list[Case], dict[str, str]]:
         else:
             able.append(case)
     return able, reasons
+
+
+@contextmanager
+def _tracer(plan: Plan) -> Iterator[tuple[KernelTime | None, str]]:
+    """What tells the time inside the kernel, and a sentence about it."""
+    reason = "no kernel is asked" if plan.provider != "kernel" else kerneltime.why_not()
+    if reason:
+        yield None, f"not available: {reason}"
+        return
+    with KernelTime() as tracer:
+        yield tracer, f"tracefs, of which {tracer.overhead_ns:.0f} ns for an empty command are subtracted"
 
 
 def run(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
@@ -188,8 +216,10 @@ def run(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
         if progress:
             progress(done, len(cases), what)
 
-    for group in by_place(cases):
-        results += _place(group, plan, clocks, missing, tick, begin + plan.limit)
+    with _tracer(plan) as (tracer, in_kernel):
+        tools = _Tools(plan, clocks, tracer, tick, begin + plan.limit)
+        for group in by_place(cases):
+            results += _place(group, tools, missing)
     return {
         "schema": VERSION,
         "tool": "iommufd-fast bench",
@@ -202,6 +232,7 @@ def run(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
             "quick": plan.quick,
             "cross": plan.cross,
         },
+        "provider": {"name": plan.provider, "device": plan.device or None, "in_kernel": in_kernel},
         "machine": facts,
         "clocks": {name: clock.facts() for name, clock in clocks.items()},
         "grid": list(stats.GRID),

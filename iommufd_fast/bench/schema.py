@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-VERSION = "iommufd-fast-bench/1"
+VERSION = "iommufd-fast-bench/2"
+OLD = "iommufd-fast-bench/1"  # knew the engine only; read as if it were new
 
 _NUMBER: dict[str, Any] = {"type": "number", "minimum": 0}
 _COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
@@ -29,8 +30,8 @@ def _counts() -> dict[str, Any]:
 
 _RESULT = _object(
     {
-        "preset": {"type": "string", "enum": ["intel", "amd", "arm", "riscv"]},
-        "policy": {"type": "string", "enum": ["trust", "probe"]},
+        "preset": {"type": "string", "enum": ["intel", "amd", "arm", "riscv", "kernel"]},
+        "policy": {"type": "string", "enum": ["trust", "probe", "pin"]},
         "path": {"type": "string", "enum": ["c", "python"]},
         "live": _COUNT,
         "page": {"type": "string", "enum": ["auto", "4K"]},
@@ -38,6 +39,7 @@ _RESULT = _object(
         "length": {"type": "integer", "minimum": 1},
         "batch": {"type": "integer", "minimum": 1},
         "pattern": {"type": "string", "enum": ["pair", "churn"]},
+        "iova": {"type": "string", "enum": ["own", "kernel"]},
         "op": {"type": "string", "enum": ["map", "translate", "unmap"]},
         "n": {"type": "integer", "minimum": 1},
         **dict.fromkeys(
@@ -45,6 +47,7 @@ _RESULT = _object(
         ),
         "round_medians": {"type": "array", "items": _NUMBER},
         "quantiles": {"type": "array", "items": _NUMBER},
+        "in_kernel": {"type": ["number", "null"]},
         "leaves": _counts(),
         "huge_bytes": {"type": ["integer", "null"]},
     }
@@ -88,6 +91,9 @@ SCHEMA: dict[str, Any] = {
                     "quick": {"type": "boolean"},
                     "cross": {"type": "boolean"},
                 }
+            ),
+            "provider": _object(
+                {"name": {"type": "string", "enum": ["engine", "kernel"]}, "device": _MAYBE_TEXT, "in_kernel": _TEXT}
             ),
             "machine": _MACHINE,
             "clocks": _object({"c": _CLOCK, "python": _CLOCK}),
@@ -152,6 +158,15 @@ def check(document: Any) -> dict[str, Any]:
     return document
 
 
+def renew(document: Any) -> Any:
+    """A document of the version before as one of this version."""
+    if not isinstance(document, dict) or document.get("schema") != OLD:
+        return document
+    provider = {"name": "engine", "device": None, "in_kernel": "not available: no kernel is asked"}
+    results = [{**result, "iova": "own", "in_kernel": None} for result in document.get("results", ())]
+    return {**document, "schema": VERSION, "provider": provider, "results": results}
+
+
 def load(path: str | Path) -> dict[str, Any]:
     """Read and check a result file.
 
@@ -166,6 +181,6 @@ def load(path: str | Path) -> dict[str, Any]:
     except ValueError as e:
         raise SchemaError(f"{path} is not JSON: {e}") from None
     try:
-        return check(document)
+        return check(renew(document))
     except SchemaError as e:
         raise SchemaError(f"{path}: {e}") from None

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +23,36 @@ def _words(*words: str) -> ListOf:
     return ListOf(",".join(words), words=words)
 
 
-def _plan(quick: bool, settings: dict[str, Any]) -> matrix.Plan:
-    given = {k: v for k, v in settings.items() if v is not None}
-    for length in given.get("lengths", ()):
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    """What was said on the command line, checked as far as it can be without a machine."""
+    settings = {k: v for k, v in given.items() if v is not None}
+    for length in settings.get("lengths", ()):
         if length % 4096:
             raise click.BadParameter(f"{length} is not a multiple of 4096", param_hint="--lengths")
-    return matrix.quick_plan(**given) if quick else matrix.Plan(**given)
+    return settings
 
 
-def _measure(plan: matrix.Plan) -> dict[str, Any]:
+def _kernel_settings(device: str | None, kernel: Path | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The same for a kernel."""
+    for name, option in (("presets", "--preset"), ("policies", "--policy")):
+        if name in given:
+            raise click.UsageError(f"{option} is about the engine; a kernel pins memory, for the IOMMU that there is")
+    if kernel is None and device is None:
+        raise click.UsageError("--provider kernel needs --device: a PCI address, a vfio-dev name, or mock")
+    return given | {"device": device or "mock"}
+
+
+def _plan(quick: bool, settings: dict[str, Any], on_kernel: bool) -> matrix.Plan:
+    if on_kernel:
+        return matrix.kernel_plan(quick=quick, **settings)
+    return matrix.quick_plan(**settings) if quick else matrix.Plan(**settings)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from iommufd_fast.bench.paths import WrongAnswer
-    from iommufd_fast.bench.run import run
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -43,10 +61,31 @@ def _measure(plan: matrix.Plan) -> dict[str, Any]:
         def progress(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, description=what or "checking")
 
+        yield progress
+
+
+def _measure(plan: matrix.Plan) -> dict[str, Any]:
+    from iommufd_fast.bench.paths import WrongAnswer
+    from iommufd_fast.bench.run import run
+
+    with _bar() as progress:
         try:
             return run(plan, progress)
         except WrongAnswer as e:
             raise click.ClickException(f"the engine gave a wrong answer, so there are no figures: {e}") from e
+
+
+def _measure_in(kernel: Path, quick: bool, settings: dict[str, Any]) -> dict[str, Any]:
+    """On a kernel in QEMU."""
+    from iommufd_fast import vm
+    from iommufd_fast.bench import guest
+
+    with _bar() as progress:
+        progress(0, 1, f"booting {kernel}")
+        try:
+            return guest.run_in(kernel, settings | {"quick": quick}, progress)
+        except (vm.Missing, vm.GuestError) as e:
+            raise click.ClickException(str(e)) from e
 
 
 def show(document: dict[str, Any]) -> None:
@@ -62,13 +101,13 @@ def show(document: dict[str, Any]) -> None:
     for key, value in table.machine_lines(document):
         console.print(f"[dim]{key:>12}[/]  {value}", markup=True)
     for path, title in (
-        ("c", "C path: iof_ioctl() on a prepared struct"),
+        ("c", "C path: iof_ioctl() (of a kernel iof_submit()) on a prepared struct"),
         ("python", "Python path: the control plane"),
     ):
         shown = Table(
             title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
         )
-        for name in table.HEAD:
+        for name in table.head(document["results"]):
             shown.add_column(name, justify="left" if name in table.LEFT else "right", no_wrap=True)
         rows = list(table.rows(document["results"], path))
         for i, (cells, _) in enumerate(rows):
@@ -83,7 +122,21 @@ def show(document: dict[str, Any]) -> None:
     )
 
 
-@click.command("bench", short_help="Measure map, unmap and translate.")
+class _Group(click.Group):
+    """Measures when it has no word after it; ``compare`` is loaded when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["compare"]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name != "compare":
+            return None
+        from iommufd_fast.cli import bench_compare
+
+        return bench_compare.command
+
+
+@click.group("bench", cls=_Group, invoke_without_command=True, short_help="Measure map, unmap and translate.")
 @click.option("--quick", is_flag=True, help="A smaller matrix and shorter rounds: ends within a minute.")
 @click.option(
     "--preset",
@@ -113,8 +166,24 @@ def show(document: dict[str, Any]) -> None:
 @click.option(
     "--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report, one file."
 )
+@click.option("--provider", type=click.Choice(matrix.PROVIDERS), default="engine", help="Whose work it is.  [engine]")
+@click.option("--device", help="Of a kernel: PCI address, vfio-dev name, or mock; with --vm also edu.  [--vm: mock]")
+@click.option(
+    "--vm", "kernel", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Boot this kernel in QEMU."
+)
 @click.option("--schema", is_flag=True, help="Print the JSON schema of the result and stop.")
-def command(quick: bool, json_file: Path | None, html_file: Path | None, schema: bool, **settings: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context,
+    quick: bool,
+    json_file: Path | None,
+    html_file: Path | None,
+    provider: str,
+    device: str | None,
+    kernel: Path | None,
+    schema: bool,
+    **given: Any,
+) -> None:
     """Measure map, unmap and translate of the engine on real process memory.
 
     A soft device is bound and attached, so every mapping goes into one page table, and what a translation or the
@@ -122,8 +191,14 @@ def command(quick: bool, json_file: Path | None, html_file: Path | None, schema:
     with --quick.
 
     \b
+    --provider kernel --device mock      this machine's /dev/iommu; or a device's address
+    --vm bzImage                         the same on a kernel in QEMU; docs/vm.md says which
+    compare A.json B.json                what changed, and whether it is more than noise
+
     Sizes are 4096, 4K, 2M, 1G; numbers 20000, 20k, 1m; lists have commas.
     """
+    if ctx.invoked_subcommand:
+        return
     if schema:
         from iommufd_fast.bench.schema import SCHEMA
 
@@ -131,8 +206,15 @@ def command(quick: bool, json_file: Path | None, html_file: Path | None, schema:
         return
     if html_file:
         need("matplotlib", "--html")  # before minutes are spent
+    on_kernel = provider == "kernel" or kernel is not None
+    settings = _settings(given | {"cross": given["cross"] or None})
+    if on_kernel:
+        settings = _kernel_settings(device, kernel, settings)
+    elif device:
+        raise click.UsageError("--device is a kernel's: say --provider kernel or --vm KERNEL as well")
     with sentences():
-        document = _measure(_plan(quick, settings | {"cross": settings["cross"] or None}))
+        plan = _plan(quick, settings, on_kernel)
+        document = _measure_in(kernel, quick, settings) if kernel else _measure(plan)
         show(document)
         if json_file:
             json_file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import click
 
 from iommufd_fast.cli import INSTALL
 
-MODULES = ("iova", "pagetable", "pages", "channel", "benchrig", "benchloop", "replayloop")
+MODULES = ("iova", "pagetable", "pages", "channel", "benchrig", "benchloop", "benchkernel", "replayloop")
 EXTRAS = {"cli": ("click", "rich"), "bench": ("matplotlib", "pytest", "pytest_benchmark")}
 
 
@@ -34,6 +34,9 @@ def collect() -> dict[str, Any]:
     from iommufd_fast._paths import get_include, get_library_dir
     from iommufd_fast.bench import machine, memory
     from iommufd_fast.bench.matrix import PRESETS
+    from iommufd_fast.providers import DEV_IOMMU
+
+    usable = os.access(DEV_IOMMU, os.R_OK | os.W_OK)
 
     def folder(get: Any) -> str | None:
         try:
@@ -46,7 +49,7 @@ def collect() -> dict[str, Any]:
         "presets": list(PRESETS),
         "providers": {
             "engine": "yes",
-            **{p: "found, not supported yet" for p in ("/dev/iommu", "/dev/vfio/vfio") if Path(p).exists()},
+            "kernel": "yes" if usable else f"no {DEV_IOMMU} to open; iommufd-fast doctor",
         },
         "memory": {kind: memory.why_not(kind, 2 << 20) or "yes" for kind in memory.KINDS},
         "modules": built(),

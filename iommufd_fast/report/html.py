@@ -83,17 +83,18 @@ def _plots(document: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _cells(cells: tuple[str, ...], tag: str) -> str:
-    left = ["l" if name in table.LEFT else "" for name in table.HEAD]
+def _cells(cells: tuple[str, ...], tag: str, head: tuple[str, ...]) -> str:
+    left = ["l" if name in table.LEFT else "" for name in head]
     return "".join(f"<{tag}{' class=l' if c else ''}>{escape(t)}</{tag}>" for t, c in zip(cells, left, strict=True))
 
 
 def _table(document: dict[str, Any], path: str) -> str:
+    head = table.head(document["results"])
     body = "".join(
-        f"<tr{' class=new' if new else ''}>{_cells(row, 'td')}</tr>\n"
+        f"<tr{' class=new' if new else ''}>{_cells(row, 'td', head)}</tr>\n"
         for row, new in table.rows(document["results"], path)
     )
-    return f"<table><thead><tr>{_cells(table.HEAD, 'th')}</tr></thead><tbody>\n{body}</tbody></table>" if body else ""
+    return f"<table><thead><tr>{_cells(head, 'th', head)}</tr></thead><tbody>\n{body}</tbody></table>" if body else ""
 
 
 def _facts(document: dict[str, Any]) -> str:

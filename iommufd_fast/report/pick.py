@@ -7,8 +7,15 @@ from collections.abc import Iterable
 from typing import Any
 
 Result = dict[str, Any]
-AXES = ("preset", "policy", "memory", "page", "length", "live", "batch", "pattern")
-_FIRST = {"preset": "intel", "policy": "trust", "memory": "anonymous", "page": "auto", "pattern": "pair"}
+AXES = ("preset", "policy", "memory", "page", "length", "live", "batch", "pattern", "iova")
+_FIRST = {
+    "preset": "intel",
+    "policy": "trust",
+    "memory": "anonymous",
+    "page": "auto",
+    "pattern": "pair",
+    "iova": "own",
+}
 OPS = ("map", "translate", "unmap")
 PATHS = ("c", "python")
 

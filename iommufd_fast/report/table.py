@@ -17,6 +17,7 @@ HEAD = (
     "live",
     "batch",
     "per call",
+    "in kernel",
     "p50",
     "p90",
     "p99",
@@ -25,6 +26,7 @@ HEAD = (
     "throughput",
     "noise",
 )
+INSIDE = HEAD.index("in kernel")  # a column that only kernels have
 LEFT = ("op", "memory")  # the other columns are numbers, to the right
 
 
@@ -32,7 +34,8 @@ def remarks(result: dict[str, Any], preset: str) -> str:
     """What sets a case apart beyond its columns."""
     words = [result["preset"]] if result["preset"] != preset else []
     words += [f"{result['page']} leaves"] if result["page"] != "auto" else []
-    words += [result["policy"]] if result["policy"] != "trust" else []
+    words += [result["policy"]] if result["policy"] not in ("trust", "pin") else []
+    words += ["kernel's IOVAs"] if result["iova"] == "kernel" else []
     words += ["churn"] if result["pattern"] != "pair" else []
     return ", ".join(words)
 
@@ -46,21 +49,35 @@ def row(result: dict[str, Any], preset: str) -> tuple[str, ...]:
         result["memory"] + (f" ({extra})" if extra else ""),
         count_text(result["live"]),
         str(result["batch"]),
-        *(time_text(result[k]) for k in ("per_call", "p50", "p90", "p99", "max", "mean")),
+        time_text(result["per_call"]),
+        "" if result["in_kernel"] is None else time_text(result["in_kernel"]),
+        *(time_text(result[k]) for k in ("p50", "p90", "p99", "max", "mean")),
         rate_text(result["per_second"]),
         percent_text(result["noise"]),
     )
 
 
+def _chosen(results: list[dict[str, Any]], cells: tuple[str, ...]) -> tuple[str, ...]:
+    """A row without the columns that are empty in all."""
+    if any(result["in_kernel"] is not None for result in results):
+        return cells
+    return cells[:INSIDE] + cells[INSIDE + 1 :]
+
+
+def head(results: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The names of the columns of these results."""
+    return _chosen(results, HEAD)
+
+
 def rows(results: list[dict[str, Any]], path: str) -> Iterator[tuple[tuple[str, ...], bool]]:
     """(row, does a new case begin?) for one path, cases kept together."""
-    preset = next(p for p in ("intel", "amd", "arm", "riscv", "") if not p or any(r["preset"] == p for r in results))
+    preset = next(p for p in ("intel", "kernel", "amd", "arm", "riscv", "") if not p or any(r["preset"] == p for r in results))
     last: tuple[Any, ...] = ()
-    keys = ("preset", "policy", "live", "page", "memory", "length", "batch", "pattern")
+    keys = ("preset", "policy", "live", "page", "memory", "length", "batch", "pattern", "iova")
     for result in results:
         if result["path"] == path:
             case = tuple(result[k] for k in keys)
-            yield row(result, preset), case != last
+            yield _chosen(results, row(result, preset)), case != last
             last = case
 
 
@@ -76,6 +93,7 @@ def machine_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("Memory", f"{memory}; transparent huge pages: {m['thp'] or 'unknown'}; free hugetlb pages: {huge}"),
         ("Kernel", f"Linux {m['kernel']}; governor: {m['governor'] or 'not readable'}; load {m['load_1min']:.2f}"),
+        ("Provider", provider_text(document["provider"])),
         ("Build", f"iommufd_fast {m['iommufd_fast']} ({m['build']}), {m['compiler'] or 'compiler unknown'}"),
         ("Python", f"{m['python']}, NumPy {m['numpy']}"),
     ]
@@ -89,6 +107,13 @@ def machine_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
             )
         )
     return lines
+
+
+def provider_text(provider: dict[str, Any]) -> str:
+    """Whose map and unmap it is."""
+    if provider["name"] == "engine":
+        return "the engine in this process"
+    return f"this kernel, device {provider['device']}; time inside it: {provider['in_kernel']}"
 
 
 def warnings(document: dict[str, Any]) -> list[str]:
@@ -117,6 +142,9 @@ METHOD = (
     "Noise: largest minus smallest of the rounds' per call figures, over their median.",
     "Every translation is compared with the address that was mapped; each case also does a DMA round trip at both "
     "ends of a mapping, and at the end every live mapping is translated and compared.",
+    "Of a kernel: translate asks this library's own ledger of what is mapped; the mock device's page table is compared "
+    "with the memory in place of DMA. in kernel is the median from the entry of the system call to its exit, of calls "
+    "made for that alone.",
     "translate looks up a random one of the live mappings (with none: the one just made). churn unmaps a random "
     "live mapping and maps it again.",
 )
