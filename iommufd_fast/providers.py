@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
+import numpy as np
+
+from iommufd_fast import uapi
 from iommufd_fast._core.kernelfile import CHOICES
 from iommufd_fast.context import Iommufd
 from iommufd_fast.errors import IommufdError
@@ -52,11 +56,22 @@ def open(
     if provider == "auto":
         return _auto(iova)
     if isinstance(provider, int):
+        _require_iommufd(provider)
         return Iommufd._open_kernel(provider, iova, f"descriptor {provider} was given")
     path = DEV_IOMMU if provider == "kernel" else os.fspath(provider)
     if "/" not in path:
         raise ValueError(f"there is no provider {path!r}: 'engine', 'kernel', 'auto', or a path such as '/dev/iommu'")
     return Iommufd._open_kernel(path, iova, f"{path} was asked for")
+
+
+def _require_iommufd(fd: int) -> None:
+    """Refuse what is no iommufd before it is taken over; asking for an option changes nothing."""
+    ask = np.zeros((), uapi.OPTION)
+    ask["size"], ask["option_id"], ask["op"] = ask.itemsize, uapi.Option.RLIMIT_MODE, uapi.OptionOp.GET
+    try:
+        fcntl.ioctl(fd, uapi.Command.OPTION, bytearray(ask.tobytes()))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"descriptor {fd} is no open /dev/iommu: {error}") from None
 
 
 def _auto(iova: str) -> Iommufd:

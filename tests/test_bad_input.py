@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import mmap
+import os
 
 import numpy as np
 import pytest
@@ -306,10 +307,14 @@ def test_bad_machines(arguments, words):
 
 
 def test_bad_open():
-    with pytest.raises(ValueError, match=r"'/dev/iommu'.*'engine'"):
-        iof.open("/dev/iommu")
+    with pytest.raises(ValueError, match=r"'cuda'.*'engine'"):
+        iof.open("cuda")
     with pytest.raises(TypeError, match="provider"):
-        iof.open(3)
+        iof.open(3.5)
+    with open(os.devnull) as other, pytest.raises(ValueError, match=r"is no open /dev/iommu"):
+        iof.open(other.fileno())
+    with pytest.raises(ValueError, match=r"descriptor -1 "):
+        iof.open(-1)
     with pytest.raises(TypeError, match="Machine"):
         iof.open(machine="intel")
     with pytest.raises(ValueError, match="preset"):
