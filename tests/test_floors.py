@@ -33,7 +33,7 @@ C_FLOORS = {
 VOCABULARY = {
     "ioas": {"dispatch/uapi.h", "include/iommufd_fast.h"},
     "dispatch": {"include/iommufd_fast.h"},
-    "include": {"ioas/driver.h", "util/event.h"},  # what an embedder fills in: a driver, descriptors
+    "include": {"ioas/driver.h", "util/event.h", "iova/va_index.h"},  # what an embedder fills in, and what is inline
 }
 
 # The modules of _core that are useful alone see one piece of the core each.

@@ -5,6 +5,7 @@
 #include "ioas/fill.h"
 #include "ioas/hwpt.h"
 #include "ioas/place.h"
+#include "ioas/va.h"
 
 #define PINNED 1
 
@@ -82,6 +83,8 @@ static void remove_area(struct iof_ioas *ioas, const struct iof_index_entry *e, 
 	struct iof_area *area = iofi_area_of(e);
 	struct iof_record *elsewhere;
 
+	if (iof_unlikely(ioas->va_index))
+		iofi_va_remove(ioas, area, e->range);
 	if (area->held || ioas->n_accesses)
 		cut_off(ioas, area, e->range, nowait || quick(ioas, e->range));
 	iof_space_remove(ioas->space, e->range.start);

@@ -64,6 +64,7 @@ static const struct iof_provider context_provider = {
 	.dirty = iofi_engine_dirty,
 	.digest = iofi_engine_digest,
 	.access_open = iofi_engine_access_open,
+	.va_index = iofi_engine_va_index,
 };
 
 static const struct iof_provider device_provider = {

@@ -37,6 +37,8 @@ int iofi_engine_ioas_stats(struct iof_handle *h, uint32_t ioas_id, struct iof_io
 int iofi_engine_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats *out);
 int iofi_engine_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, struct iof_mapping_info *out);
 int iofi_engine_digest(struct iof_handle *h, uint64_t *out);
+/* va.c */
+int iofi_engine_va_index(struct iof_handle *h, uint32_t ioas_id, struct iof_va_index **out);
 /* dirty.c */
 int64_t iofi_engine_dirty(struct iof_handle *h, struct iof_dirty *dirty);
 /* access.c */

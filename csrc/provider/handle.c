@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "iommufd_fast_access.h"
+#include "iommufd_fast_va.h"
 #include "provider/provider.h"
 
 #define ASK(h, verb, otherwise, ...) ((h)->provider->verb ? (h)->provider->verb(__VA_ARGS__) : (otherwise))
@@ -126,4 +127,9 @@ int iof_access_open(struct iof_handle *h, const struct iof_access_config *cfg, s
 int iof_dma(struct iof_handle *h, struct iof_dma *dma)
 {
 	return ASK(h, dma, -EOPNOTSUPP, h, dma);
+}
+
+int iof_va_index_open(struct iof_handle *ctx, uint32_t ioas_id, struct iof_va_index **out)
+{
+	return ASK(ctx, va_index, -EOPNOTSUPP, ctx, ioas_id, out);
 }

@@ -14,6 +14,7 @@
 
 struct iof_access;
 struct iof_access_config;
+struct iof_va_index;
 
 struct iof_provider {
 	const char *name;
@@ -43,6 +44,7 @@ struct iof_provider {
 	int (*digest)(struct iof_handle *h, uint64_t *out);
 	int (*access_open)(struct iof_handle *h, const struct iof_access_config *cfg, struct iof_access **out);
 	int (*dma)(struct iof_handle *h, struct iof_dma *dma);
+	int (*va_index)(struct iof_handle *h, uint32_t ioas_id, struct iof_va_index **out);
 };
 
 /* What poll(2) says of a file that has no such operation. */
