@@ -196,7 +196,7 @@ struct iof_map_sg {
 	uint64_t *iovas; /* out, may be NULL: where each begins */
 	size_t failed; /* out: index of the entry that was refused, n: none of them */
 };
-/* Maps n ranges one behind the other, all or nothing. 0; -EINVAL: n 0, an entry that is not whole pages; -EOVERFLOW; -ENOSPC; -ENOMEM; or the errno of entry `failed`. Each stays a mapping of its own. */
+/* Maps n ranges one behind the other, all or nothing. 0; -EINVAL: n 0, a flag that is none, an entry that is not whole pages; -EOVERFLOW; -ENOSPC; or the errno of entry `failed`. Each stays a mapping of its own. */
 int iof_map_sg(struct iof_handle *ctx, struct iof_map_sg *sg);
 
 /* Where a MAP of so many bytes at `address` would go now, of its own choice; nothing is taken. 0; -ENOENT; -ENOSPC; -EOPNOTSUPP: the provider does not tell. */
