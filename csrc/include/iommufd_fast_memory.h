@@ -137,7 +137,7 @@ bool iof_arena_is_valid(struct iof_arena *a); /* re-derives everything; for test
 struct iof_map_cache;
 struct iof_map_entry; /* a mapping in the cache */
 
-#define IOF_MAP_CACHE_JOIN 1u /* a buffer next to a cached one that nobody uses: map both as one */
+#define IOF_MAP_CACHE_JOIN 1u /* a buffer next to a cached one that nobody uses: map both as one (those that overlap always are) */
 #define IOF_MAP_CACHE_WATCH 2u /* notice by userfaultfd when memory goes; -EPERM, -EINVAL … from create where that is not possible */
 
 struct iof_map_cache_config {
@@ -148,15 +148,18 @@ struct iof_map_cache_config {
 	uint32_t flags; /* IOF_MAP_CACHE_* */
 	uint64_t max_bytes; /* 0: no limit */
 	uint64_t max_entries; /* 0: 4096 */
-	uint64_t max_joined; /* bytes of a joined entry; 0: 64 MiB */
-	/* May be NULL. An entry is unmapped: `token` is what it was given by iof_map_cache_own(). Called without locks, from any thread that uses the cache. */
+	uint64_t max_joined; /* bytes of a joined entry; 0: 2 MiB. Joining maps all of it anew */
+	/*
+	 * May be NULL. Memory that `token` (not 0; from iof_map_cache_own()) stands for is mapped no more. Called without locks from any thread that uses the
+	 * cache, and with WATCH from one of its own; it must not wait for a thread that may be in munmap().
+	 */
 	void (*gone)(void *arg, uint64_t token);
 	void *arg;
 	struct iof_alloc *alloc; /* must outlive the cache; NULL: the heap */
 };
 
 struct iof_map_cache_stats {
-	uint64_t hits, misses, joined, evicted, invalidated, refused; /* hits: of what somebody else did not take first, see there */
+	uint64_t hits, misses, joined, evicted, invalidated, refused; /* hits: a few may be lost between threads */
 	uint64_t entries, bytes; /* mapped now */
 	uint64_t in_use; /* entries */
 	uint64_t watched, unwatched; /* misses whose memory userfaultfd could watch, or not */
@@ -166,6 +169,12 @@ struct iof_map_cache_stats {
 int iof_map_cache_create(struct iof_handle *ctx, const struct iof_map_cache_config *cfg, struct iof_map_cache **out);
 /* Unmaps everything. -EBUSY: entries are in use, nothing has changed. No other call may run. */
 int iof_map_cache_destroy(struct iof_map_cache *c);
+
+/*
+ * For an IOAS that is gone, or is going with its context: ends the cache without unmapping. Owners are told all the same, except those of entries that were
+ * invalidated while in use; what is in use must not be put any more. No other call may run.
+ */
+void iof_map_cache_abandon(struct iof_map_cache *c);
 
 /*
  * The IOVA of [address, address + n), mapped now if it is not yet, and pinned in the cache until iof_map_cache_put(). 0: *iova and *entry; 1: the same, and it

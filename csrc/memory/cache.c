@@ -5,7 +5,7 @@
 #include <sched.h>
 
 #define ENTRIES_DEFAULT 4096u
-#define JOINED_DEFAULT (UINT64_C(64) << 20)
+#define JOINED_DEFAULT (UINT64_C(2) << 20)
 
 /* ---- out of the cache ---- */
 
@@ -39,40 +39,88 @@ uint64_t iofi_cache_take_range(struct iof_map_cache *c, struct iof_range r, stru
 	return in_use;
 }
 
-static bool unmap_one(struct iof_map_cache *c, struct iof_map_entry *e)
+static bool unmap_one(struct iof_map_cache *c, const struct iof_map_entry *e)
 {
 	struct iof_cmd_ioas_unmap cmd = { .size = sizeof(cmd), .ioas_id = c->cfg.ioas_id, .iova = e->iova,
 					  .length = iof_range_length(e->pages) };
 	int rc = iof_ioctl(c->ctx, IOF_CMD_IOAS_UNMAP, &cmd);
+
+	return !rc || rc == -ENOENT;
+}
+
+void iofi_cache_tell(struct iof_map_cache *c, struct iof_map_entry *e)
+{
+	struct iof_map_entry *next;
 	uint64_t token;
 
-	if (rc && rc != -ENOENT)
-		return false;
-	token = atomic_exchange_explicit(&e->token, 0, memory_order_acq_rel);
-	if (c->cfg.gone)
-		c->cfg.gone(c->cfg.arg, token);
-	return true;
+	for (; e; e = next) {
+		next = e->next;
+		iofi_cache_tell(c, e->absorbed); /* which have absorbed none themselves */
+		e->absorbed = NULL;
+		token = atomic_exchange_explicit(&e->token, 0, memory_order_acq_rel);
+		if (c->cfg.gone && token)
+			c->cfg.gone(c->cfg.arg, token);
+		iof_lock_take(&c->lock);
+		e->next = c->free;
+		c->free = e;
+		iof_lock_drop(&c->lock);
+	}
+}
+
+static void stick(struct iof_map_cache *c, struct iof_map_entry *e)
+{
+	iof_lock_take(&c->lock);
+	c->n++;
+	c->bytes += iof_range_length(e->pages);
+	e->next = c->stuck;
+	c->stuck = e;
+	iof_lock_drop(&c->lock);
 }
 
 void iofi_cache_unmap(struct iof_map_cache *c, struct iof_map_entry *gone)
 {
-	struct iof_map_entry *e, **to;
-	bool done;
+	struct iof_map_entry *e;
 
 	while (gone) {
 		e = gone;
 		gone = e->next;
-		done = unmap_one(c, e);
-		iof_lock_take(&c->lock);
-		to = done ? &c->free : &c->stuck;
-		if (!done) {
-			c->n++;
-			c->bytes += iof_range_length(e->pages);
-		}
+		e->next = NULL;
+		if (unmap_one(c, e))
+			iofi_cache_tell(c, e);
+		else
+			stick(c, e);
+	}
+}
+
+/* What an entry has absorbed stands beside it afterwards, so that chains stay flat; entries without an owner are free. */
+struct iof_map_entry *iofi_cache_flatten(struct iof_map_cache *c, struct iof_map_entry *e)
+{
+	struct iof_map_entry *owned = NULL, *next, *inner, **to;
+
+	for (; e; e = next) {
+		next = e->next;
+		inner = e->absorbed;
+		e->absorbed = NULL;
+		to = atomic_load_explicit(&e->token, memory_order_relaxed) ? &owned : &c->free;
 		e->next = *to;
 		*to = e;
-		iof_lock_drop(&c->lock);
+		while ((e = inner)) {
+			inner = e->next;
+			e->next = owned;
+			owned = e;
+		}
 	}
+	return owned;
+}
+
+bool iofi_cache_absorb(struct iof_map_cache *c, struct iof_map_entry *dead)
+{
+	for (struct iof_map_entry *e = dead; e; e = e->next)
+		if (!unmap_one(c, e)) {
+			iofi_cache_unmap(c, dead); /* once more for those that went: not there is fine */
+			return false;
+		}
+	return true;
 }
 
 /* What the provider refused to unmap is asked for again. Under the lock. */
@@ -234,6 +282,28 @@ int iof_map_cache_destroy(struct iof_map_cache *c)
 		return -EBUSY; /* the provider refused */
 	tear_down(c);
 	return 0;
+}
+
+/* Everything that still is mapped, in use or not, in one list. Nobody else is in the cache. */
+static struct iof_map_entry *all_that_is_left(struct iof_map_cache *c)
+{
+	struct iof_map_entry *left = c->stuck, *e, *next;
+
+	for (e = c->list.next; e != &c->list; e = next) {
+		next = e->next;
+		e->next = left;
+		left = e;
+	}
+	c->list.next = c->list.prev = &c->list;
+	c->stuck = NULL;
+	return left;
+}
+
+void iof_map_cache_abandon(struct iof_map_cache *c)
+{
+	iofi_watch_destroy(c);
+	iofi_cache_tell(c, all_that_is_left(c));
+	tear_down(c);
 }
 
 /* ---- what it tells ---- */

@@ -14,6 +14,9 @@
  *
  * Who turns a state into DEAD, which is possible only from no users and in one step, unmaps; nobody else. start, last and iova change only while DEAD.
  *
+ * A buffer that overlaps an entry that nobody uses (or, with JOIN, touches one) is mapped together with it. The old entry is unmapped, but its owner is not
+ * told yet: it is *absorbed*, because the new entry needs that memory too, and its token stands for it.
+ *
  * A miss maps without the lock. `generation` counts invalidations: when there was one meanwhile, or somebody else has put an overlapping entry into
  * the index, the new entry is loose from the start: right for its user, and gone afterwards.
  *
@@ -47,7 +50,8 @@ struct iof_map_entry {
 	uint64_t iova; /* of pages.start */
 	_Atomic uint64_t token;
 	_Atomic bool used; /* since a victim was looked for */
-	struct iof_map_entry *prev, *next; /* lock: the list; or next free, next to be unmapped */
+	struct iof_map_entry *prev, *next; /* lock: the list; or next free, next to be unmapped, next absorbed */
+	struct iof_map_entry *absorbed; /* entries whose tokens are told when this one is unmapped */
 };
 
 struct iofi_watch; /* cache_watch.c */
@@ -81,6 +85,12 @@ bool iofi_cache_take_out(struct iof_map_cache *c, struct iof_map_entry *e, struc
 uint64_t iofi_cache_take_range(struct iof_map_cache *c, struct iof_range r, struct iof_map_entry **gone);
 /* Under no lock: unmaps a list of dead entries and tells their owners. */
 void iofi_cache_unmap(struct iof_map_cache *c, struct iof_map_entry *gone);
+/* Under no lock: unmaps dead entries and leaves their owners for later. False: the provider refused one; then all are done with, by iofi_cache_unmap(). */
+bool iofi_cache_absorb(struct iof_map_cache *c, struct iof_map_entry *dead);
+/* Under the lock: dead entries that have an owner, and what they have absorbed, in one list. */
+struct iof_map_entry *iofi_cache_flatten(struct iof_map_cache *c, struct iof_map_entry *e);
+/* Under no lock: tells the owners of unmapped entries, and keeps the entries for others. */
+void iofi_cache_tell(struct iof_map_cache *c, struct iof_map_entry *unmapped);
 
 /* Works off what the watch has seen; when it returns, all that was seen when it began is. */
 void iofi_cache_settle(struct iof_map_cache *c);

@@ -95,7 +95,7 @@ static struct iof_map_entry *find(struct iof_map_cache *c, struct iof_range r)
 
 struct miss {
 	struct iof_range wanted, pages; /* bytes; what is going to be mapped */
-	struct iof_map_entry *e, *gone;
+	struct iof_map_entry *e, *gone, *absorbed;
 	uint64_t generation;
 	bool shown; /* it may go into the index */
 };
@@ -105,44 +105,35 @@ static struct iof_range whole_pages(struct iof_range r)
 	return (struct iof_range){ iof_align_down(r.start, IOF_PAGE_SIZE), r.last | IOF_PAGE_MASK };
 }
 
-/* Under the lock: *r becomes as large as an entry it meets or touches, unless that is too much. */
-static void join(struct iof_map_cache *c, struct iof_range *r, struct iof_range meets)
+/* Under the lock: *r becomes as large as the entry at an address, when nobody uses that and it is not too much. */
+static void join(struct iof_map_cache *c, struct iof_range *r, uint64_t address)
 {
 	struct iof_index_entry found;
+	const struct iof_map_entry *e;
 	struct iof_range both;
 
-	if (!iof_index_first(c->index, meets, &found))
+	if (!iof_index_find(c->index, address, &found))
 		return;
+	e = (const struct iof_map_entry *)(uintptr_t)found.value;
 	both = (struct iof_range){ found.range.start < r->start ? found.range.start : r->start,
 				   found.range.last > r->last ? found.range.last : r->last };
-	if (iof_range_span(both) < c->cfg.max_joined)
+	if (!(atomic_load_explicit(&e->state, memory_order_relaxed) & IOFI_USERS) && iof_range_span(both) < c->cfg.max_joined)
 		*r = both;
 }
 
-static bool unused_at(struct iof_map_cache *c, uint64_t address)
-{
-	struct iof_index_entry found;
-	struct iof_map_entry *e;
-
-	if (!iof_index_find(c->index, address, &found))
-		return false;
-	e = (struct iof_map_entry *)(uintptr_t)found.value;
-	return !(atomic_load_explicit(&e->state, memory_order_relaxed) & IOFI_USERS);
-}
-
-/* What to map for a buffer: its pages, with what it overlaps, and with neighbours that nobody uses. */
+/* What to map for a buffer: its pages, with what it overlaps, and with neighbours. */
 static struct iof_range plan(struct iof_map_cache *c, struct iof_range pages)
 {
 	struct iof_range r = pages;
 
-	join(c, &r, (struct iof_range){ pages.start, pages.start });
-	join(c, &r, (struct iof_range){ pages.last, pages.last });
+	join(c, &r, pages.start);
+	join(c, &r, pages.last);
 	if (!(c->cfg.flags & IOF_MAP_CACHE_JOIN))
 		return r;
-	if (r.start && unused_at(c, r.start - 1))
-		join(c, &r, (struct iof_range){ r.start - 1, r.start - 1 });
-	if (r.last != UINT64_MAX && unused_at(c, r.last + 1))
-		join(c, &r, (struct iof_range){ r.last + 1, r.last + 1 });
+	if (r.start)
+		join(c, &r, r.start - 1);
+	if (r.last != UINT64_MAX)
+		join(c, &r, r.last + 1);
 	return r;
 }
 
@@ -203,15 +194,32 @@ static void unreserve(struct iof_map_cache *c, struct miss *m)
 	c->bytes -= iof_range_length(m->pages);
 }
 
+/* Under the lock: what meets the planned pages leaves the index. Absorbed is what lies inside, unless somebody came to use it this moment. */
+static void clear(struct iof_map_cache *c, struct miss *m)
+{
+	struct iof_range alone = whole_pages(m->wanted);
+	struct iof_map_entry *dead = NULL, *e;
+	uint64_t in_use = iofi_cache_take_range(c, m->pages, &dead);
+
+	if (in_use)
+		m->pages = alone;
+	while ((e = dead)) {
+		struct iof_map_entry **to = iof_range_contains(m->pages, e->pages) ? &m->absorbed : &m->gone;
+
+		dead = e->next;
+		e->next = *to;
+		*to = e;
+	}
+}
+
 static int prepare(struct iof_map_cache *c, struct miss *m)
 {
 	int rc;
 
-	m->pages = whole_pages(m->wanted);
 	m->generation = c->generation;
 	c->misses++;
-	m->pages = plan(c, m->pages);
-	iofi_cache_take_range(c, m->pages, &m->gone);
+	m->pages = plan(c, whole_pages(m->wanted));
+	clear(c, m);
 	rc = reserve(c, m);
 	if (rc == -ENOSPC)
 		c->refused++;
@@ -229,18 +237,29 @@ static int map(struct iof_map_cache *c, struct miss *m)
 	return iof_map_many(c->ctx, &one);
 }
 
-/* The neighbours' memory may be gone though nobody said so: then the buffer is mapped alone. */
-static int map_or_less(struct iof_map_cache *c, struct miss *m)
+static void shrink(struct iof_map_cache *c, struct miss *m)
 {
 	struct iof_range alone = whole_pages(m->wanted);
-	int rc = map(c, m);
 
-	if (!rc || (alone.start == m->pages.start && alone.last == m->pages.last))
-		return rc;
 	iof_lock_take(&c->lock);
 	c->bytes -= iof_range_length(m->pages) - iof_range_length(alone);
 	iof_lock_drop(&c->lock);
 	m->pages = alone;
+	m->absorbed = NULL;
+}
+
+/* Neighbours may be stuck, or their memory be gone though nobody said so: then the buffer is mapped alone. */
+static int map_or_less(struct iof_map_cache *c, struct miss *m)
+{
+	int rc;
+
+	if (!iofi_cache_absorb(c, m->absorbed))
+		shrink(c, m);
+	rc = map(c, m);
+	if (!rc || !m->absorbed)
+		return rc;
+	iofi_cache_tell(c, m->absorbed);
+	shrink(c, m);
 	return map(c, m);
 }
 
@@ -251,6 +270,7 @@ static void publish(struct iof_map_cache *c, struct miss *m)
 
 	m->shown = m->generation == c->generation && !iof_index_insert(c->index, m->pages, (uintptr_t)e);
 	e->pages = m->pages;
+	e->absorbed = iofi_cache_flatten(c, m->absorbed);
 	atomic_store_explicit(&e->token, 0, memory_order_relaxed);
 	atomic_store_explicit(&e->used, false, memory_order_relaxed);
 	/* No longer dead, one user, and whatever users are just passing by. */
@@ -286,8 +306,10 @@ static __attribute__((noinline)) int get_slowly(struct iof_map_cache *c, struct 
 	rc = prepare(c, &m);
 	iof_lock_drop(&c->lock);
 	iofi_cache_unmap(c, m.gone);
-	if (rc)
+	if (rc) {
+		iofi_cache_unmap(c, m.absorbed);
 		return rc;
+	}
 	rc = map_or_less(c, &m);
 	iof_lock_take(&c->lock);
 	if (rc)

@@ -167,11 +167,11 @@ TEST(joining)
 	CHECK_EQ(iof_map_cache_get(c, buf + 2 * PAGE, 3 * PAGE, &iova, &f), 1); /* overlaps: replaced, but kept for its user */
 	CHECK_EQ(rig_mappings(&r), 2);
 	CHECK_EQ(dma(r.dev, IOF_DMA_WRITE, first, "old", 4, NULL), 0);
-	CHECK_EQ(visit(c, buf, PAGE, &iova), 0);
+	CHECK_EQ(visit(c, buf, PAGE, &iova), 1);
 	CHECK(iova != first);
 	CHECK(iof_map_cache_is_valid(c));
 	iof_map_cache_put(c, e);
-	CHECK_EQ(rig_mappings(&r), 1);
+	CHECK_EQ(rig_mappings(&r), 2);
 	CHECK_EQ(dma(r.dev, IOF_DMA_WRITE, first, "old", 4, NULL), -EFAULT);
 	iof_map_cache_put(c, f);
 
@@ -184,6 +184,50 @@ TEST(joining)
 	CHECK(iof_map_cache_is_valid(c));
 	CHECK_EQ(iof_map_cache_destroy(c), 0);
 	munmap(buf, 64 * PAGE);
+	rig_close(&r);
+}
+
+TEST(owners_of_what_was_joined)
+{
+	struct rig r;
+	char *buf = pages_of(8);
+	struct iof_map_cache *c;
+	struct iof_map_entry *e;
+	uint64_t iova;
+
+	rig_open(&r);
+	c = cache_of(&r, 0, 0, 0);
+	for (uint64_t i = 0; i < 5; i++) { /* each overlaps the one before */
+		CHECK_EQ(iof_map_cache_get(c, buf + i * PAGE, 2 * PAGE, &iova, &e), 1);
+		iof_map_cache_own(e, 1 + i);
+		iof_map_cache_put(c, e);
+	}
+	CHECK_EQ(rig_mappings(&r), 1);
+	CHECK_EQ(told, 0); /* the one that is left lies in the memory of all */
+	CHECK(iof_map_cache_is_valid(c));
+	CHECK_EQ(iof_map_cache_invalidate(c, buf, 1), 0);
+	CHECK_EQ(told, 5);
+	CHECK_EQ(told_sum, 15);
+
+	CHECK_EQ(iof_map_cache_get(c, buf, 2 * PAGE, &iova, &e), 1);
+	iof_map_cache_own(e, 7);
+	CHECK_EQ(visit(c, buf + PAGE, 2 * PAGE, &iova), 1); /* in use: not joined, told when it goes */
+	CHECK_EQ(told, 5);
+	iof_map_cache_put(c, e);
+	CHECK_EQ(told, 6);
+	munmap(buf + PAGE, 2 * PAGE);
+	CHECK_EQ(iof_map_cache_get(c, buf + 3 * PAGE, PAGE, &iova, &e), 1);
+	iof_map_cache_own(e, 8);
+	iof_map_cache_put(c, e);
+	CHECK_EQ(visit(c, buf + 2 * PAGE, 2 * PAGE, &iova), -EFAULT); /* told though nothing came of it */
+	CHECK_EQ(told, 7);
+	CHECK(iof_map_cache_is_valid(c));
+	CHECK_EQ(iof_map_cache_get(c, buf + 4 * PAGE, PAGE, &iova, &e), 1);
+	iof_map_cache_own(e, 9);
+	CHECK_EQ(unmap(r.ctx, r.ioas, 0, UINT64_MAX, NULL), 0);
+	iof_map_cache_abandon(c);
+	CHECK_EQ(told, 8);
+	munmap(buf, 8 * PAGE);
 	rig_close(&r);
 }
 
@@ -287,7 +331,7 @@ static void random_run(uint32_t flags, uint64_t max_bytes, uint64_t max_entries,
 	char *buf = pages_of(FIELD);
 	struct iof_map_cache *c;
 	struct iof_map_entry *held[HELD];
-	uint64_t iova, at, n, back;
+	uint64_t iova, at, n, back, owned = 0;
 	unsigned users = 0;
 	int rc;
 
@@ -319,6 +363,8 @@ static void random_run(uint32_t flags, uint64_t max_bytes, uint64_t max_entries,
 				CHECK_EQ(iof_translate(r.ctx, r.ioas, 1, &(uint64_t){ iova + b }, &back, NULL), 1);
 				CHECK_EQ(back, (uintptr_t)buf + at + b);
 			}
+			if (rc)
+				owned += !iof_map_cache_own(held[users], 1);
 			users++;
 			CHECK_EQ(visit(c, buf + at + n / 2, 1, &back), 0); /* in use, so it is there */
 			CHECK_EQ(back, iova + n / 2);
@@ -331,6 +377,7 @@ static void random_run(uint32_t flags, uint64_t max_bytes, uint64_t max_entries,
 	CHECK_EQ(stats(c).in_use, 0);
 	CHECK_EQ(stats(c).entries, rig_mappings(&r));
 	CHECK_EQ(iof_map_cache_destroy(c), 0);
+	CHECK_EQ(told, owned);
 	munmap(buf, FIELD * PAGE);
 	rig_close(&r);
 }
