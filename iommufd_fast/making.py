@@ -205,6 +205,8 @@ class Maker:
         """Before the context is closed: what holds it open, and what must not be used afterwards."""
         for access in list(self._accesses):
             access.close()
+        for ioas in list(self._ioases.values()):
+            ioas._end_caches()
         for region in list(self._regions):
             region._abandon()
         for made in list(self._objects.values()):

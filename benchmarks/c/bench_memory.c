@@ -24,7 +24,7 @@ struct world {
 	struct iof_machine *machine;
 	struct iof_handle *ctx, *dev;
 	uint32_t ioas;
-	struct iof_arena *arena;
+	struct iof_dma_arena *arena;
 	struct iof_map_cache *cache;
 	char *memory;
 	uint64_t size;
@@ -55,7 +55,7 @@ static void open_world(struct world *w)
 	must(iof_ioctl(w->ctx, IOF_CMD_IOAS_ALLOC, &alloc), "ioas");
 	w->ioas = attach.pt_id = alloc.out_ioas_id;
 	must(iof_ioctl(w->dev, IOF_CMD_DEVICE_ATTACH_PT, &attach), "attach");
-	must(iof_arena_create(w->ctx, &(struct iof_arena_config){ .size = sizeof(struct iof_arena_config), .ioas_id = w->ioas }, &w->arena),
+	must(iof_dma_arena_create(w->ctx, &(struct iof_dma_arena_config){ .size = sizeof(struct iof_dma_arena_config), .ioas_id = w->ioas }, &w->arena),
 	     "arena");
 	must(iof_map_cache_create(w->ctx,
 				  &(struct iof_map_cache_config){ .size = sizeof(struct iof_map_cache_config), .ioas_id = w->ioas,
@@ -74,7 +74,7 @@ static void open_world(struct world *w)
 static void close_world(struct world *w)
 {
 	must(iof_map_cache_destroy(w->cache), "cache");
-	must(iof_arena_destroy(w->arena), "arena");
+	must(iof_dma_arena_destroy(w->arena), "arena");
 	iof_close(w->dev);
 	iof_close(w->ctx);
 	iof_machine_put(w->machine);
@@ -86,25 +86,25 @@ static void close_world(struct world *w)
 static void take_give(void *ctx)
 {
 	struct world *w = ctx;
-	struct iof_arena_buffer b;
+	struct iof_dma_arena_buffer b;
 
 	for (unsigned i = 0; i < RUN; i++) {
-		must(iof_arena_take(w->arena, w->size, 0, 0, &b), "take");
+		must(iof_dma_arena_take(w->arena, w->size, 0, 0, &b), "take");
 		bench_keep(b.iova);
-		must(iof_arena_give(w->arena, b.address), "give");
+		must(iof_dma_arena_give(w->arena, b.address), "give");
 	}
 }
 
 static void take_all_give_all(void *ctx)
 {
-	static struct iof_arena_buffer b[256];
+	static struct iof_dma_arena_buffer b[256];
 	struct world *w = ctx;
 
 	for (unsigned turn = 0; turn < RUN / 256; turn++) {
 		for (unsigned i = 0; i < 256; i++)
-			must(iof_arena_take(w->arena, w->size, 0, 0, &b[i]), "take");
+			must(iof_dma_arena_take(w->arena, w->size, 0, 0, &b[i]), "take");
 		for (unsigned i = 0; i < 256; i++)
-			must(iof_arena_give(w->arena, b[i].address), "give");
+			must(iof_dma_arena_give(w->arena, b[i].address), "give");
 	}
 }
 

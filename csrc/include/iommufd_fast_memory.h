@@ -68,30 +68,30 @@ int iof_dma_free(struct iof_dma_memory *m);
 
 /* ---- arenas: mapped once, carved into buffers -------------------------------------------------------------------------- */
 
-struct iof_arena;
+struct iof_dma_arena;
 
-#define IOF_ARENA_POISON 1u /* fill what is given back, and look whether somebody wrote there when it is taken again */
-#define IOF_ARENA_TRACK 2u /* remember who took each buffer */
-#define IOF_ARENA_FIXED_SIZE 4u /* never more than the first region */
+#define IOF_DMA_ARENA_POISON 1u /* fill what is given back, and look whether somebody wrote there when it is taken again */
+#define IOF_DMA_ARENA_TRACK 2u /* remember who took each buffer */
+#define IOF_DMA_ARENA_FIXED_SIZE 4u /* never more than the first region */
 
-struct iof_arena_config {
-	size_t size; /* sizeof(struct iof_arena_config) of the caller */
+struct iof_dma_arena_config {
+	size_t size; /* sizeof(struct iof_dma_arena_config) of the caller */
 	uint32_t ioas_id;
-	uint32_t flags; /* IOF_ARENA_* */
+	uint32_t flags; /* IOF_DMA_ARENA_* */
 	uint64_t region; /* bytes mapped at a time, a power of two from 64 KiB to 1 GiB; 0: 2 MiB. The largest buffer */
 	uint64_t limit; /* bytes altogether, a multiple of `region` up to 128 GiB; 0: 64 regions. Only address space is taken for it */
 	struct iof_dma_request memory; /* its page, flags and node; the rest is not looked at */
 	struct iof_alloc *alloc; /* for bookkeeping, must outlive the arena; NULL: the heap */
 };
 
-struct iof_arena_buffer {
+struct iof_dma_arena_buffer {
 	void *address;
 	uint64_t iova;
 	uint64_t length; /* the size class: at least what was asked for */
-	const void *who; /* TRACK: the return address of the caller of iof_arena_take(), or what iof_arena_mark() said */
+	const void *who; /* TRACK: the return address of the caller of iof_dma_arena_take(), or what iof_dma_arena_mark() said */
 };
 
-struct iof_arena_stats {
+struct iof_dma_arena_stats {
 	uint64_t mapped, limit; /* bytes */
 	uint64_t taken; /* bytes that somebody has, by size class; exact when no call runs */
 	uint64_t cached; /* bytes in magazines: given back, ready for the next */
@@ -103,34 +103,34 @@ struct iof_arena_stats {
 	uint64_t high_by_class[48]; /* high-water marks, magazines included */
 };
 
-/* 0; -EINVAL: config; -ENOMEM; -errno of iof_dma_alloc(), for the first region. With ctx NULL there is none yet: see iof_arena_add(). */
-int iof_arena_create(struct iof_handle *ctx, const struct iof_arena_config *cfg, struct iof_arena **out);
+/* 0; -EINVAL: config; -ENOMEM; -errno of iof_dma_alloc(), for the first region. With ctx NULL there is none yet: see iof_dma_arena_add(). */
+int iof_dma_arena_create(struct iof_handle *ctx, const struct iof_dma_arena_config *cfg, struct iof_dma_arena **out);
 /*
- * Unmaps and frees everything, buffers that were not given back too (see iof_arena_taken()). No call may run, no device may use it. -errno of the unmap that
+ * Unmaps and frees everything, buffers that were not given back too (see iof_dma_arena_taken()). No call may run, no device may use it. -errno of the unmap that
  * was refused: the arena is as it was, minus regions that are unmapped already.
  */
-int iof_arena_destroy(struct iof_arena *a);
+int iof_dma_arena_destroy(struct iof_dma_arena *a);
 
 /*
  * A buffer of at least n bytes whose IOVA and address are multiples of `align` (0: of the size class, up to a page) and which crosses no multiple of `boundary` (0: none), both powers of two.
  * Buffers are powers of two from 64 bytes, aligned to their own size up to 2 MiB. 0; -EINVAL: n 0 or more than a region, an alignment above 2 MiB or a region,
  * n above the boundary, or above 2 MiB with one; -ENOSPC: full, and not allowed to grow; -errno of growing.
  */
-int iof_arena_take(struct iof_arena *a, uint64_t n, uint64_t align, uint64_t boundary, struct iof_arena_buffer *out);
+int iof_dma_arena_take(struct iof_dma_arena *a, uint64_t n, uint64_t align, uint64_t boundary, struct iof_dma_arena_buffer *out);
 /* 0; -EALREADY: it is not taken (given twice); -EINVAL: no buffer of this arena begins there. */
-int iof_arena_give(struct iof_arena *a, void *address);
+int iof_dma_arena_give(struct iof_dma_arena *a, void *address);
 /* The IOVA of any byte of the arena: 0, or -EINVAL. */
-int iof_arena_iova(const struct iof_arena *a, const void *address, uint64_t *iova);
+int iof_dma_arena_iova(const struct iof_dma_arena *a, const void *address, uint64_t *iova);
 /* TRACK: from now on `who` has it. */
-void iof_arena_mark(struct iof_arena *a, void *address, const void *who);
+void iof_dma_arena_mark(struct iof_dma_arena *a, void *address, const void *who);
 /* Buffers that somebody has, ascending by address: writes at most n, returns how many there are. No other call may run. */
-size_t iof_arena_taken(struct iof_arena *a, size_t n, struct iof_arena_buffer *out);
-void iof_arena_stats(struct iof_arena *a, struct iof_arena_stats *out);
+size_t iof_dma_arena_taken(struct iof_dma_arena *a, size_t n, struct iof_dma_arena_buffer *out);
+void iof_dma_arena_stats(struct iof_dma_arena *a, struct iof_dma_arena_stats *out);
 
 /* For callers that map by themselves: where the next region has to be (NULL: the limit is reached), and that it now is there, at `iova`. One thread at a time. */
-void *iof_arena_place(struct iof_arena *a);
-int iof_arena_add(struct iof_arena *a, uint64_t iova); /* -EINVAL: iova has not the alignment of the region (up to 2 MiB); -ENOSPC; -ENOMEM */
-bool iof_arena_is_valid(struct iof_arena *a); /* re-derives everything; for tests. No other call may run */
+void *iof_dma_arena_place(struct iof_dma_arena *a);
+int iof_dma_arena_add(struct iof_dma_arena *a, uint64_t iova); /* -EINVAL: iova has not the alignment of the region (up to 2 MiB); -ENOSPC; -ENOMEM */
+bool iof_dma_arena_is_valid(struct iof_dma_arena *a); /* re-derives everything; for tests. No other call may run */
 
 /* ---- caches of mappings: map on first use ------------------------------------------------------------------------------ */
 

@@ -13,7 +13,7 @@
 /* ---- regions ---- */
 
 /* The bookkeeping of a region: sets, states, owners, in one piece behind the struct. */
-static struct iofi_region *make_region(struct iof_arena *a)
+static struct iofi_region *make_region(struct iof_dma_arena *a)
 {
 	uint64_t granules = UINT64_C(1) << a->region_order;
 	size_t words = 0, bytes;
@@ -22,7 +22,7 @@ static struct iofi_region *make_region(struct iof_arena *a)
 
 	for (unsigned order = 0; order <= a->region_order; order++)
 		words += iofi_bitset_words(granules >> order);
-	bytes = sizeof(*r) + words * 8 + granules + (a->flags & IOF_ARENA_TRACK ? granules * sizeof(*r->who) : 0);
+	bytes = sizeof(*r) + words * 8 + granules + (a->flags & IOF_DMA_ARENA_TRACK ? granules * sizeof(*r->who) : 0);
 	r = iof_mem_zget(a->alloc, bytes, IOF_CACHELINE);
 	if (!r)
 		return NULL;
@@ -30,7 +30,7 @@ static struct iofi_region *make_region(struct iof_arena *a)
 	r->bytes = bytes;
 	for (unsigned order = 0; order <= a->region_order; order++)
 		at = iofi_bitset_init(&r->free[order], at, granules >> order);
-	if (a->flags & IOF_ARENA_TRACK) {
+	if (a->flags & IOF_DMA_ARENA_TRACK) {
 		r->who = (const void *_Atomic *)at;
 		at += granules;
 	}
@@ -38,21 +38,21 @@ static struct iofi_region *make_region(struct iof_arena *a)
 	return r;
 }
 
-static bool is_full(const struct iof_arena *a)
+static bool is_full(const struct iof_dma_arena *a)
 {
-	return a->n_regions == a->max_regions || (a->flags & IOF_ARENA_FIXED_SIZE && a->n_regions);
+	return a->n_regions == a->max_regions || (a->flags & IOF_DMA_ARENA_FIXED_SIZE && a->n_regions);
 }
 
-static void *place(const struct iof_arena *a)
+static void *place(const struct iof_dma_arena *a)
 {
 	return is_full(a) ? NULL : a->base + ((uint64_t)a->n_regions << (a->region_order + IOFI_GRANULE_SHIFT));
 }
 
 /* The region's memory is there and mapped. */
-static void publish(struct iof_arena *a, struct iofi_region *r, uint64_t iova)
+static void publish(struct iof_dma_arena *a, struct iofi_region *r, uint64_t iova)
 {
 	r->iova = iova;
-	if (a->flags & IOF_ARENA_POISON)
+	if (a->flags & IOF_DMA_ARENA_POISON)
 		memset(place(a), IOFI_POISON, (size_t)1 << (a->region_order + IOFI_GRANULE_SHIFT));
 	iof_lock_take(&a->lock);
 	atomic_store_explicit(&a->region[a->n_regions], r, memory_order_release);
@@ -60,14 +60,14 @@ static void publish(struct iof_arena *a, struct iofi_region *r, uint64_t iova)
 	iof_lock_drop(&a->lock);
 }
 
-static bool is_congruent(const struct iof_arena *a, uint64_t iova)
+static bool is_congruent(const struct iof_dma_arena *a, uint64_t iova)
 {
 	uint64_t region = UINT64_C(1) << (a->region_order + IOFI_GRANULE_SHIFT);
 
 	return !(iova & ((region < IOFI_ALIGN_MAX ? region : IOFI_ALIGN_MAX) - 1));
 }
 
-static int add_region(struct iof_arena *a)
+static int add_region(struct iof_dma_arena *a)
 {
 	struct iofi_region *r;
 	int rc;
@@ -90,7 +90,7 @@ static int add_region(struct iof_arena *a)
 	return rc;
 }
 
-int iofi_arena_grow(struct iof_arena *a, uint32_t seen)
+int iofi_arena_grow(struct iof_dma_arena *a, uint32_t seen)
 {
 	int rc = 0;
 
@@ -101,7 +101,7 @@ int iofi_arena_grow(struct iof_arena *a, uint32_t seen)
 	return rc;
 }
 
-void *iof_arena_place(struct iof_arena *a)
+void *iof_dma_arena_place(struct iof_dma_arena *a)
 {
 	void *at;
 
@@ -111,7 +111,7 @@ void *iof_arena_place(struct iof_arena *a)
 	return at;
 }
 
-int iof_arena_add(struct iof_arena *a, uint64_t iova)
+int iof_dma_arena_add(struct iof_dma_arena *a, uint64_t iova)
 {
 	struct iofi_region *r = NULL;
 	int rc = -EINVAL;
@@ -129,9 +129,9 @@ int iof_arena_add(struct iof_arena *a, uint64_t iova)
 
 /* ---- making one ---- */
 
-static int check(const struct iof_arena_config *cfg, uint64_t *region, uint64_t *limit)
+static int check(const struct iof_dma_arena_config *cfg, uint64_t *region, uint64_t *limit)
 {
-	if (cfg->size != sizeof(*cfg) || cfg->flags & ~(IOF_ARENA_POISON | IOF_ARENA_TRACK | IOF_ARENA_FIXED_SIZE))
+	if (cfg->size != sizeof(*cfg) || cfg->flags & ~(IOF_DMA_ARENA_POISON | IOF_DMA_ARENA_TRACK | IOF_DMA_ARENA_FIXED_SIZE))
 		return -EINVAL;
 	*region = cfg->region ? cfg->region : IOFI_ALIGN_MAX;
 	if (!iof_is_pow2(*region) || *region < REGION_MIN || *region > REGION_MAX)
@@ -142,7 +142,7 @@ static int check(const struct iof_arena_config *cfg, uint64_t *region, uint64_t 
 	return 0;
 }
 
-static void init(struct iof_arena *a, struct iof_handle *ctx, const struct iof_arena_config *cfg, uint64_t region, uint64_t limit)
+static void init(struct iof_dma_arena *a, struct iof_handle *ctx, const struct iof_dma_arena_config *cfg, uint64_t region, uint64_t limit)
 {
 	iof_alloc_init_heap(&a->heap);
 	a->alloc = cfg->alloc ? cfg->alloc : &a->heap;
@@ -158,13 +158,13 @@ static void init(struct iof_arena *a, struct iof_handle *ctx, const struct iof_a
 	iof_lock_init(&a->lock, false);
 }
 
-static size_t with_words(const struct iof_arena *a)
+static size_t with_words(const struct iof_dma_arena *a)
 {
 	return (a->region_order + 1) * iofi_bitset_words(a->max_regions);
 }
 
 /* What can fail: the sets, the addresses, the first region. */
-static int prepare(struct iof_arena *a)
+static int prepare(struct iof_dma_arena *a)
 {
 	uint64_t region = UINT64_C(1) << (a->region_order + IOFI_GRANULE_SHIFT), *at;
 	int rc;
@@ -184,7 +184,7 @@ static int prepare(struct iof_arena *a)
 	return a->ctx ? iofi_arena_grow(a, 0) : 0;
 }
 
-static void tear_down(struct iof_arena *a)
+static void tear_down(struct iof_dma_arena *a)
 {
 	struct iof_alloc heap, *from = a->alloc;
 	struct iofi_region *r;
@@ -203,10 +203,10 @@ static void tear_down(struct iof_arena *a)
 	iof_mem_put(from, a, sizeof(*a));
 }
 
-int iof_arena_create(struct iof_handle *ctx, const struct iof_arena_config *cfg, struct iof_arena **out)
+int iof_dma_arena_create(struct iof_handle *ctx, const struct iof_dma_arena_config *cfg, struct iof_dma_arena **out)
 {
 	struct iof_alloc heap;
-	struct iof_arena *a;
+	struct iof_dma_arena *a;
 	uint64_t region, limit;
 	int rc = check(cfg, &region, &limit);
 
@@ -226,7 +226,7 @@ int iof_arena_create(struct iof_handle *ctx, const struct iof_arena_config *cfg,
 	return 0;
 }
 
-int iof_arena_destroy(struct iof_arena *a)
+int iof_dma_arena_destroy(struct iof_dma_arena *a)
 {
 	struct iofi_region *r;
 	int rc;

@@ -18,7 +18,7 @@
  * 0, when it is inside of something or in the store. Giving turns TAKEN into CACHED in one atomic step, which is what finds a
  * second give, also at the same moment. Nothing of ours is kept in the memory itself: a device may write there late.
  *
- * Invariants (iof_arena_is_valid): every granule belongs to exactly one free block, cached buffer or taken buffer; no two buddies are both free;
+ * Invariants (iof_dma_arena_is_valid): every granule belongs to exactly one free block, cached buffer or taken buffer; no two buddies are both free;
  * `out` counts what is not in the store.
  *
  * Lock order: growing, a shard, lock. A thread has at most one shard. Nobody waits for a shard with a lock in hand.
@@ -71,7 +71,7 @@ struct iofi_shard {
 	struct iofi_magazine magazine[IOFI_CACHED_ORDERS];
 };
 
-struct iof_arena {
+struct iof_dma_arena {
 	/* never changes */
 	char *base;
 	uint64_t extent; /* bytes from base that regions may fill */
@@ -99,14 +99,14 @@ struct iof_arena {
 };
 
 /* The store, under the lock. take: false when nothing is left of that order or above. */
-bool iofi_store_take(struct iof_arena *a, unsigned order, uint32_t *granule);
-void iofi_store_put(struct iof_arena *a, uint32_t granule, unsigned order);
-void iofi_store_add(struct iof_arena *a, uint32_t region); /* all of a region is free */
+bool iofi_store_take(struct iof_dma_arena *a, unsigned order, uint32_t *granule);
+void iofi_store_put(struct iof_dma_arena *a, uint32_t granule, unsigned order);
+void iofi_store_add(struct iof_dma_arena *a, uint32_t region); /* all of a region is free */
 
 /* Puts what the magazines hold into the store: how many. Takes shards and the lock. */
-size_t iofi_arena_flush(struct iof_arena *a);
+size_t iofi_arena_flush(struct iof_dma_arena *a);
 /* One more region, unless there are not `seen` any more. 0, -ENOSPC, -errno. */
-int iofi_arena_grow(struct iof_arena *a, uint32_t seen);
+int iofi_arena_grow(struct iof_dma_arena *a, uint32_t seen);
 
 static inline uint32_t iofi_magazine_size(unsigned order)
 {
@@ -115,17 +115,17 @@ static inline uint32_t iofi_magazine_size(unsigned order)
 	return n < IOFI_MAGAZINE ? n : IOFI_MAGAZINE;
 }
 
-static inline uint32_t iofi_local(const struct iof_arena *a, uint32_t granule)
+static inline uint32_t iofi_local(const struct iof_dma_arena *a, uint32_t granule)
 {
 	return granule & (uint32_t)iof_low_mask(a->region_order);
 }
 
-static inline struct iofi_region *iofi_region_of(const struct iof_arena *a, uint32_t granule)
+static inline struct iofi_region *iofi_region_of(const struct iof_dma_arena *a, uint32_t granule)
 {
 	return atomic_load_explicit(&a->region[granule >> a->region_order], memory_order_acquire);
 }
 
-static inline char *iofi_address(const struct iof_arena *a, uint32_t granule)
+static inline char *iofi_address(const struct iof_dma_arena *a, uint32_t granule)
 {
 	return a->base + ((uint64_t)granule << IOFI_GRANULE_SHIFT);
 }

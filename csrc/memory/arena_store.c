@@ -2,7 +2,7 @@
 /* The arena's store: buddies. Everything here is under the arena's lock. */
 #include "memory/arena.h"
 
-static void add_free(struct iof_arena *a, uint32_t region, unsigned order, uint32_t local)
+static void add_free(struct iof_dma_arena *a, uint32_t region, unsigned order, uint32_t local)
 {
 	struct iofi_region *r = atomic_load_explicit(&a->region[region], memory_order_relaxed);
 
@@ -10,7 +10,7 @@ static void add_free(struct iof_arena *a, uint32_t region, unsigned order, uint3
 	iofi_bitset_add(&a->with[order], region);
 }
 
-static void remove_free(struct iof_arena *a, uint32_t region, unsigned order, uint32_t local)
+static void remove_free(struct iof_dma_arena *a, uint32_t region, unsigned order, uint32_t local)
 {
 	struct iofi_region *r = atomic_load_explicit(&a->region[region], memory_order_relaxed);
 
@@ -19,7 +19,7 @@ static void remove_free(struct iof_arena *a, uint32_t region, unsigned order, ui
 		iofi_bitset_remove(&a->with[order], region);
 }
 
-static void count_out(struct iof_arena *a, unsigned order)
+static void count_out(struct iof_dma_arena *a, unsigned order)
 {
 	a->bytes_out += UINT64_C(1) << (order + IOFI_GRANULE_SHIFT);
 	if (a->bytes_out > a->high)
@@ -28,7 +28,7 @@ static void count_out(struct iof_arena *a, unsigned order)
 		a->high_out[order] = a->out[order];
 }
 
-bool iofi_store_take(struct iof_arena *a, unsigned order, uint32_t *granule)
+bool iofi_store_take(struct iof_dma_arena *a, unsigned order, uint32_t *granule)
 {
 	unsigned from = order;
 	uint32_t region, local;
@@ -48,7 +48,7 @@ bool iofi_store_take(struct iof_arena *a, unsigned order, uint32_t *granule)
 	return true;
 }
 
-void iofi_store_put(struct iof_arena *a, uint32_t granule, unsigned order)
+void iofi_store_put(struct iof_dma_arena *a, uint32_t granule, unsigned order)
 {
 	uint32_t region = granule >> a->region_order, local = iofi_local(a, granule), buddy;
 	struct iofi_region *r = atomic_load_explicit(&a->region[region], memory_order_relaxed);
@@ -66,7 +66,7 @@ void iofi_store_put(struct iof_arena *a, uint32_t granule, unsigned order)
 	add_free(a, region, order, local);
 }
 
-void iofi_store_add(struct iof_arena *a, uint32_t region)
+void iofi_store_add(struct iof_dma_arena *a, uint32_t region)
 {
 	add_free(a, region, a->region_order, 0);
 }

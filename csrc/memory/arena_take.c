@@ -8,7 +8,7 @@
 /* ---- shards ---- */
 
 /* A shard that nobody is in, this thread's own first; NULL: all are busy. */
-static inline struct iofi_shard *enter(struct iof_arena *a)
+static inline struct iofi_shard *enter(struct iof_dma_arena *a)
 {
 	uint32_t mine = iof_lock_self_shared();
 
@@ -21,13 +21,13 @@ static inline struct iofi_shard *enter(struct iof_arena *a)
 	return NULL;
 }
 
-static void set_state(struct iof_arena *a, uint32_t granule, uint8_t state)
+static void set_state(struct iof_dma_arena *a, uint32_t granule, uint8_t state)
 {
 	atomic_store_explicit(&iofi_region_of(a, granule)->state[iofi_local(a, granule)], state, memory_order_relaxed);
 }
 
 /* Half a magazine from the store, or what there is. */
-static bool refill(struct iof_arena *a, struct iofi_magazine *m, unsigned order)
+static bool refill(struct iof_dma_arena *a, struct iofi_magazine *m, unsigned order)
 {
 	uint32_t want = (iofi_magazine_size(order) + 1) / 2;
 
@@ -38,7 +38,7 @@ static bool refill(struct iof_arena *a, struct iofi_magazine *m, unsigned order)
 	return m->n;
 }
 
-static void spill(struct iof_arena *a, struct iofi_magazine *m, unsigned order, uint32_t left)
+static void spill(struct iof_dma_arena *a, struct iofi_magazine *m, unsigned order, uint32_t left)
 {
 	iof_lock_take(&a->lock);
 	while (m->n > left)
@@ -46,7 +46,7 @@ static void spill(struct iof_arena *a, struct iofi_magazine *m, unsigned order, 
 	iof_lock_drop(&a->lock);
 }
 
-size_t iofi_arena_flush(struct iof_arena *a)
+size_t iofi_arena_flush(struct iof_dma_arena *a)
 {
 	size_t flushed = 0;
 
@@ -64,12 +64,12 @@ size_t iofi_arena_flush(struct iof_arena *a)
 
 /* ---- poison ---- */
 
-static void poison(struct iof_arena *a, uint32_t granule, unsigned order)
+static void poison(struct iof_dma_arena *a, uint32_t granule, unsigned order)
 {
 	memset(iofi_address(a, granule), IOFI_POISON, (size_t)1 << (order + IOFI_GRANULE_SHIFT));
 }
 
-static void look_for_late_writes(struct iof_arena *a, uint32_t granule, unsigned order)
+static void look_for_late_writes(struct iof_dma_arena *a, uint32_t granule, unsigned order)
 {
 	const uint8_t *p = (const uint8_t *)iofi_address(a, granule);
 	size_t n = (size_t)1 << (order + IOFI_GRANULE_SHIFT);
@@ -81,7 +81,7 @@ static void look_for_late_writes(struct iof_arena *a, uint32_t granule, unsigned
 /* ---- take ---- */
 
 /* The order of buffers that do, or -EINVAL. */
-static inline int order_of(const struct iof_arena *a, uint64_t n, uint64_t align, uint64_t boundary)
+static inline int order_of(const struct iof_dma_arena *a, uint64_t n, uint64_t align, uint64_t boundary)
 {
 	uint64_t region = UINT64_C(1) << (a->region_order + IOFI_GRANULE_SHIFT);
 	uint64_t size = n > align ? n : align;
@@ -93,7 +93,7 @@ static inline int order_of(const struct iof_arena *a, uint64_t n, uint64_t align
 	return size <= UINT64_C(1) << IOFI_GRANULE_SHIFT ? 0 : (int)iof_log2(size - 1) + 1 - IOFI_GRANULE_SHIFT;
 }
 
-static bool from_store(struct iof_arena *a, unsigned order, uint32_t *granule, uint32_t *seen)
+static bool from_store(struct iof_dma_arena *a, unsigned order, uint32_t *granule, uint32_t *seen)
 {
 	bool found;
 
@@ -106,7 +106,7 @@ static bool from_store(struct iof_arena *a, unsigned order, uint32_t *granule, u
 }
 
 /* No magazine had one. Those of others are looked through before the arena grows. */
-static __attribute__((noinline)) int take_slowly(struct iof_arena *a, unsigned order, uint32_t *granule)
+static __attribute__((noinline)) int take_slowly(struct iof_dma_arena *a, unsigned order, uint32_t *granule)
 {
 	uint32_t seen;
 	int rc;
@@ -124,7 +124,7 @@ static __attribute__((noinline)) int take_slowly(struct iof_arena *a, unsigned o
 	}
 }
 
-static inline bool from_magazine(struct iof_arena *a, unsigned order, uint32_t *granule)
+static inline bool from_magazine(struct iof_dma_arena *a, unsigned order, uint32_t *granule)
 {
 	struct iofi_shard *s = enter(a);
 	struct iofi_magazine *m;
@@ -142,7 +142,7 @@ static inline bool from_magazine(struct iof_arena *a, unsigned order, uint32_t *
 	return found;
 }
 
-int iof_arena_take(struct iof_arena *a, uint64_t n, uint64_t align, uint64_t boundary, struct iof_arena_buffer *out)
+int iof_dma_arena_take(struct iof_dma_arena *a, uint64_t n, uint64_t align, uint64_t boundary, struct iof_dma_arena_buffer *out)
 {
 	int order = order_of(a, n, align, boundary), rc;
 	struct iofi_region *r;
@@ -162,7 +162,7 @@ int iof_arena_take(struct iof_arena *a, uint64_t n, uint64_t align, uint64_t bou
 	out->iova = r->iova + ((uint64_t)local << IOFI_GRANULE_SHIFT);
 	out->length = UINT64_C(1) << (order + IOFI_GRANULE_SHIFT);
 	out->who = __builtin_return_address(0);
-	if (iof_unlikely(a->flags & IOF_ARENA_POISON))
+	if (iof_unlikely(a->flags & IOF_DMA_ARENA_POISON))
 		look_for_late_writes(a, granule, (unsigned)order);
 	if (iof_unlikely(r->who))
 		atomic_store_explicit(&r->who[local], out->who, memory_order_relaxed);
@@ -172,7 +172,7 @@ int iof_arena_take(struct iof_arena *a, uint64_t n, uint64_t align, uint64_t bou
 /* ---- give ---- */
 
 /* Which granule an address is, and that it is in a region. */
-static inline bool find(const struct iof_arena *a, const void *address, uint32_t *granule)
+static inline bool find(const struct iof_dma_arena *a, const void *address, uint32_t *granule)
 {
 	uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)a->base);
 
@@ -196,7 +196,7 @@ static bool inside_taken(struct iofi_region *r, uint32_t local)
 }
 
 /* TAKEN becomes CACHED, for one caller only. The order, or -errno. */
-static inline int claim(const struct iof_arena *a, const void *address, uint32_t *granule)
+static inline int claim(const struct iof_dma_arena *a, const void *address, uint32_t *granule)
 {
 	struct iofi_region *r;
 	uint32_t local;
@@ -217,7 +217,7 @@ static inline int claim(const struct iof_arena *a, const void *address, uint32_t
 	return state & IOFI_ORDER_MASK;
 }
 
-static void to_store(struct iof_arena *a, uint32_t granule, unsigned order)
+static void to_store(struct iof_dma_arena *a, uint32_t granule, unsigned order)
 {
 	iof_lock_take(&a->lock);
 	iofi_store_put(a, granule, order);
@@ -225,7 +225,7 @@ static void to_store(struct iof_arena *a, uint32_t granule, unsigned order)
 	iof_lock_drop(&a->lock);
 }
 
-static inline bool to_magazine(struct iof_arena *a, uint32_t granule, unsigned order)
+static inline bool to_magazine(struct iof_dma_arena *a, uint32_t granule, unsigned order)
 {
 	struct iofi_shard *s = enter(a);
 	struct iofi_magazine *m;
@@ -241,14 +241,14 @@ static inline bool to_magazine(struct iof_arena *a, uint32_t granule, unsigned o
 	return true;
 }
 
-int iof_arena_give(struct iof_arena *a, void *address)
+int iof_dma_arena_give(struct iof_dma_arena *a, void *address)
 {
 	uint32_t granule;
 	int order = claim(a, address, &granule);
 
 	if (iof_unlikely(order < 0))
 		return order;
-	if (iof_unlikely(a->flags & IOF_ARENA_POISON))
+	if (iof_unlikely(a->flags & IOF_DMA_ARENA_POISON))
 		poison(a, granule, (unsigned)order);
 	if (iof_unlikely(order >= IOFI_CACHED_ORDERS) || !to_magazine(a, granule, (unsigned)order))
 		to_store(a, granule, (unsigned)order);
@@ -257,7 +257,7 @@ int iof_arena_give(struct iof_arena *a, void *address)
 
 /* ---- questions ---- */
 
-int iof_arena_iova(const struct iof_arena *a, const void *address, uint64_t *iova)
+int iof_dma_arena_iova(const struct iof_dma_arena *a, const void *address, uint64_t *iova)
 {
 	uint32_t granule;
 	uint64_t in_region;
@@ -269,7 +269,7 @@ int iof_arena_iova(const struct iof_arena *a, const void *address, uint64_t *iov
 	return 0;
 }
 
-void iof_arena_mark(struct iof_arena *a, void *address, const void *who)
+void iof_dma_arena_mark(struct iof_dma_arena *a, void *address, const void *who)
 {
 	struct iofi_region *r;
 	uint32_t granule;

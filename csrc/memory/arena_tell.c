@@ -8,7 +8,7 @@
 
 /* ---- statistics ---- */
 
-static void count(struct iof_arena_stats *s, const uint64_t *takes, const uint64_t *gives)
+static void count(struct iof_dma_arena_stats *s, const uint64_t *takes, const uint64_t *gives)
 {
 	for (unsigned order = 0; order < IOFI_ORDERS; order++) {
 		s->takes += takes[order];
@@ -18,7 +18,7 @@ static void count(struct iof_arena_stats *s, const uint64_t *takes, const uint64
 	}
 }
 
-static void count_shards(struct iof_arena *a, struct iof_arena_stats *s)
+static void count_shards(struct iof_dma_arena *a, struct iof_dma_arena_stats *s)
 {
 	for (unsigned i = 0; i < IOFI_SHARDS; i++) {
 		while (!iofi_shard_try(&a->shard[i]))
@@ -30,9 +30,9 @@ static void count_shards(struct iof_arena *a, struct iof_arena_stats *s)
 	}
 }
 
-void iof_arena_stats(struct iof_arena *a, struct iof_arena_stats *out)
+void iof_dma_arena_stats(struct iof_dma_arena *a, struct iof_dma_arena_stats *out)
 {
-	*out = (struct iof_arena_stats){ .limit = a->extent };
+	*out = (struct iof_dma_arena_stats){ .limit = a->extent };
 	count_shards(a, out);
 	iof_lock_take(&a->lock);
 	count(out, a->takes, a->gives);
@@ -49,7 +49,7 @@ void iof_arena_stats(struct iof_arena *a, struct iof_arena_stats *out)
 
 /* ---- who has what ---- */
 
-size_t iof_arena_taken(struct iof_arena *a, size_t n, struct iof_arena_buffer *out)
+size_t iof_dma_arena_taken(struct iof_dma_arena *a, size_t n, struct iof_dma_arena_buffer *out)
 {
 	uint32_t end = a->n_regions << a->region_order;
 	struct iofi_region *r;
@@ -63,7 +63,7 @@ size_t iof_arena_taken(struct iof_arena *a, size_t n, struct iof_arena_buffer *o
 		if (!(state & IOFI_TAKEN))
 			continue;
 		if (found < n)
-			out[found] = (struct iof_arena_buffer){
+			out[found] = (struct iof_dma_arena_buffer){
 				.address = iofi_address(a, g),
 				.iova = r->iova + ((uint64_t)local << IOFI_GRANULE_SHIFT),
 				.length = GRANULE(state & IOFI_ORDER_MASK),
@@ -81,7 +81,7 @@ struct tally {
 };
 
 /* The order of the free block that begins at a granule, or -1; more than one is invalid: IOFI_ORDERS. */
-static int free_order(const struct iof_arena *a, const struct iofi_region *r, uint32_t local)
+static int free_order(const struct iof_dma_arena *a, const struct iofi_region *r, uint32_t local)
 {
 	int found = -1;
 
@@ -91,13 +91,13 @@ static int free_order(const struct iof_arena *a, const struct iofi_region *r, ui
 	return found;
 }
 
-static bool buddy_is_free(const struct iof_arena *a, const struct iofi_region *r, uint32_t local, unsigned order)
+static bool buddy_is_free(const struct iof_dma_arena *a, const struct iofi_region *r, uint32_t local, unsigned order)
 {
 	return order < a->region_order && iofi_bitset_has(&r->free[order], (local ^ UINT32_C(1) << order) >> order);
 }
 
 /* One stretch, free or not: how many granules it is, 0 when something is wrong. */
-static uint32_t stretch(const struct iof_arena *a, const struct iofi_region *r, uint32_t local, struct tally *t)
+static uint32_t stretch(const struct iof_dma_arena *a, const struct iofi_region *r, uint32_t local, struct tally *t)
 {
 	uint8_t state = atomic_load_explicit(&r->state[local], memory_order_relaxed);
 	unsigned order = state & IOFI_ORDER_MASK;
@@ -114,7 +114,7 @@ static uint32_t stretch(const struct iof_arena *a, const struct iofi_region *r, 
 	return UINT32_C(1) << order;
 }
 
-static bool region_is_valid(struct iof_arena *a, uint32_t index, struct tally *t)
+static bool region_is_valid(struct iof_dma_arena *a, uint32_t index, struct tally *t)
 {
 	struct iofi_region *r = atomic_load_explicit(&a->region[index], memory_order_relaxed);
 	uint32_t n;
@@ -133,7 +133,7 @@ static bool region_is_valid(struct iof_arena *a, uint32_t index, struct tally *t
 	return true;
 }
 
-static bool counts_are_valid(struct iof_arena *a, const struct tally *t)
+static bool counts_are_valid(struct iof_dma_arena *a, const struct tally *t)
 {
 	uint64_t cached, live;
 
@@ -151,7 +151,7 @@ static bool counts_are_valid(struct iof_arena *a, const struct tally *t)
 	return true;
 }
 
-bool iof_arena_is_valid(struct iof_arena *a)
+bool iof_dma_arena_is_valid(struct iof_dma_arena *a)
 {
 	struct tally t = { 0 };
 

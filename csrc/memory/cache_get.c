@@ -167,8 +167,6 @@ static int reserve(struct iof_map_cache *c, struct miss *m)
 {
 	uint64_t length = iof_range_length(m->pages);
 
-	if (c->cfg.max_bytes && length > c->cfg.max_bytes)
-		return -ENOSPC;
 	while (c->n >= c->cfg.max_entries || (c->cfg.max_bytes && c->bytes > c->cfg.max_bytes - length))
 		if (!evict(c, &m->gone))
 			return -ENOSPC;
@@ -218,6 +216,10 @@ static int prepare(struct iof_map_cache *c, struct miss *m)
 
 	m->generation = c->generation;
 	c->misses++;
+	if (c->cfg.max_bytes && iof_range_length(whole_pages(m->wanted)) > c->cfg.max_bytes) {
+		c->refused++;
+		return -ENOSPC;
+	}
 	m->pages = plan(c, whole_pages(m->wanted));
 	clear(c, m);
 	rc = reserve(c, m);
