@@ -63,9 +63,9 @@ class DmaArena(ArenaCore):
         size = machines.as_u64(region, "region")
         if size & (size - 1) or not 1 << 16 <= size <= 1 << 30:
             raise ValueError(f"region is {size}; it must be a power of two between {1 << 16} and {1 << 30}")
-        most = 64 * size if limit is None else machines.as_u64(limit, "limit")
-        if not most or most % size or most > min(_MOST, 1024 * size):
-            raise ValueError(f"limit is {most}; it must be a multiple of region, {size}, up to {min(_MOST, 1024 * size)}")
+        most, largest = 64 * size if limit is None else machines.as_u64(limit, "limit"), min(_MOST, 1024 * size)
+        if not most or most % size or most > largest:
+            raise ValueError(f"limit is {most}; it must be a multiple of region, {size}, up to {largest}")
         self = cls.__new__(cls)
         err = self._begin(ioas, size, most, page_kind(page), numa, poison)
         if err:

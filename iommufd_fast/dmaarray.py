@@ -80,7 +80,7 @@ def make_array(
     memory = DmaMemory._get(count * kind.itemsize, page_kind(page), numa, shared)
     memory._map(ioas, iova, access)
     warn(memory, "ioas.alloc()", stacklevel=4)
-    array = np.frombuffer(memory, kind, count).reshape(sizes).view(DmaArray)
+    array = np.frombuffer(memoryview(memory), kind, count).reshape(sizes).view(DmaArray)
     array._memory = memory
     return array
 
@@ -98,14 +98,15 @@ def warn(memory: DmaMemory, what: str, stacklevel: int) -> None:
     if wanted is None or wanted not in _SIZES:
         return
     size, huge = len(memory), memory.huge_bytes
-    got = _SIZES.get(memory.page, _SIZES["2M"] if memory.page == "thp" and huge >= size // _SIZES["2M"] * _SIZES["2M"] else 0)
+    got = _SIZES.get(memory.page, 0)
+    if memory.page == "thp" and huge >= size // _SIZES["2M"] * _SIZES["2M"]:
+        got = _SIZES["2M"]
     if got >= _SIZES[wanted]:
         return
-    why = errno.errorcode.get(memory.missed_errno, "?")
+    why = f"{errno.errorcode.get(memory.missed_errno, '?')}, {os.strerror(memory.missed_errno)}"
     there = f"{memory.page} pages" + (f" ({huge:#x} bytes of it large)" if memory.page == "thp" else "")
     text = (
-        f"{what}: no {wanted} pages for {size:#x} bytes ({why}, {os.strerror(memory.missed_errno)}); it has {there}, which "
-        f"cost more page table entries and IOTLB misses. {remedy(size, wanted, memory.missed_errno)}; or say page="
-        f"{memory.page!r} if that is fine"
+        f"{what}: no {wanted} pages for {size:#x} bytes ({why}); it has {there}, which cost more page table entries and "
+        f"IOTLB misses. {remedy(size, wanted, memory.missed_errno)}; or say page={memory.page!r} if that is fine"
     )
     warnings.warn(text, PageSizeWarning, stacklevel=stacklevel)

@@ -33,6 +33,7 @@ class Maker:
     """The part of `Iommufd` that makes page tables, queues, vIOMMUs, accesses and mappings of its file."""
 
     _h: ContextHandle
+    _ioases: dict[int, Ioas]
     _hwpts: dict[int, Hwpt]
     _objects: dict[int, ContextObject]
     _accesses: set[Access]

@@ -44,9 +44,9 @@ class DriverMemory(Sharing):
         shape, dtype
             As for `numpy.zeros`.
         page : {"auto", "4K", "thp", "2M", "1G"}
-            What pages it is made of. "auto" takes the largest that are to be had and waste at most an eighth: hugetlb pages
-            of 1 GiB, of 2 MiB, transparent huge pages, 4 KiB; a `PageSizeWarning` says when that was less than wanted. The
-            others are taken or refused.
+            What pages it is made of. "auto" takes the largest that are to be had and waste at most an eighth: hugetlb
+            pages of 1 GiB, of 2 MiB, transparent huge pages, 4 KiB; a `PageSizeWarning` says when that was less than
+            wanted. The others are taken or refused.
         numa : int, optional
             The node that all of it must be on.
         shared : bool
@@ -114,8 +114,8 @@ class DriverMemory(Sharing):
         max_bytes, max_entries : int
             How much may be mapped. What was not used for long is unmapped first; what is in use stays.
         join : bool
-            Map a buffer together with cached neighbours that nobody uses, up to `max_joined` bytes. Buffers that overlap
-            always are.
+            Map a buffer together with cached neighbours that nobody uses, up to `max_joined` bytes. Buffers that
+            overlap always are.
         watch : bool
             Notice when memory is unmapped or moved, by userfaultfd. NotPermitted, Invalid … where there is none.
         keep : bool

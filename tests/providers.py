@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The providers that tests of what stands above handles run on: a name, and how to open a context with a device on it."""
+"""The providers that tests of what stands above handles run on: by name, a context with a device on it."""
 
 from __future__ import annotations
 

@@ -280,7 +280,7 @@ def test_dlpack_that_cannot_be_mapped(world):
         world.ioas.map(Tensor(array[:, ::2]))
     readonly = np.zeros(64)
     readonly.flags.writeable = False
-    with pytest.raises((ValueError, BufferError), match="read-only|readonly"):
+    with pytest.raises((ValueError, BufferError), match=r"read-only|readonly"):
         world.ioas.map(Tensor(readonly))
     with world.ioas.map(Tensor(readonly), access="r") as m:
         assert m.access == "r"

@@ -164,9 +164,13 @@ def test_wrong_arenas(world, wrong):
 
 
 def test_a_buffer_of_another_arena(world):
-    with world.ioas.arena(region=1 << 16) as one, world.ioas.arena(region=1 << 16) as two, one.take(1) as buf:
-        with pytest.raises(ValueError, match="another arena"):
-            two.give(buf)
+    with (
+        world.ioas.arena(region=1 << 16) as one,
+        world.ioas.arena(region=1 << 16) as two,
+        one.take(1) as buf,
+        pytest.raises(ValueError, match="another arena"),
+    ):
+        two.give(buf)
 
 
 def test_threads_take_and_give(world):
@@ -199,7 +203,7 @@ def test_threads_take_and_give(world):
 
 
 class ArenaModel(RuleBasedStateMachine):
-    """Buffers do not overlap, keep what was written to them, and are as asked for; the arena's books agree with ours."""
+    """Buffers do not overlap, keep what was written to them, and are as asked for; the books agree with ours."""
 
     buffers = Bundle("buffers")
 
