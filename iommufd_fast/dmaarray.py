@@ -106,7 +106,7 @@ def warn(memory: DmaMemory, what: str, stacklevel: int) -> None:
     why = f"{errno.errorcode.get(memory.missed_errno, '?')}, {os.strerror(memory.missed_errno)}"
     there = f"{memory.page} pages" + (f" ({huge:#x} bytes of it large)" if memory.page == "thp" else "")
     text = (
-        f"{what}: no {wanted} pages for {size:#x} bytes ({why}); it has {there}, which cost more page table entries and "
-        f"IOTLB misses. {remedy(size, wanted, memory.missed_errno)}; or say page={memory.page!r} if that is fine"
+        f"{what}: no {wanted} pages for {size:#x} bytes ({why}); it has {there}, which cost more page table entries "
+        f"and IOTLB misses. {remedy(size, wanted, memory.missed_errno)}; or say page={memory.page!r} if that is fine"
     )
     warnings.warn(text, PageSizeWarning, stacklevel=stacklevel)
