@@ -79,11 +79,10 @@ static void put_entry(struct iof_index *ix, struct iofi_leaf *leaf, unsigned pos
 	/* Nothing of the search's alignment lies in what is left of the hole before its place. */
 	if (r.start == ix->floor.start && hole == ix->floor.from)
 		ix->floor.from = r.last + 1;
-	if (pos + 1 < leaf->node.count) {
-		if (ix->hit.start == r.start)
-			iofi_bound_note(ix, leaf, (struct iof_range){ hole, leaf->start[pos + 1] - 1 }, r);
+	if (ix->late.owner && ix->late.start == hole)
+		iofi_late_take(ix, r, pos + 1 < leaf->node.count);
+	if (pos + 1 < leaf->node.count)
 		return;
-	}
 	/* The hole in front of a leaf's new last entry was owned by the next leaf (or was the tail of the space). */
 	if (leaf->next)
 		leaf->next->hole = r.last + 1;
@@ -134,9 +133,6 @@ bool iof_index_remove(struct iof_index *ix, uint64_t start)
 
 	if (!leaf)
 		return false;
-	if (ix->pending.leaf && ix->pending.start != start)
-		iofi_bound_settle(ix);
-	ix->pending.leaf = NULL;
 	hole = iofi_hole_start(leaf, pos);
 	if (hole < ix->floor.from)
 		ix->floor.from = hole;
@@ -152,7 +148,9 @@ bool iof_index_remove(struct iof_index *ix, uint64_t start)
 		if (owner != leaf)
 			owner->hole = hole;
 		after = owner->start[owner == leaf ? pos : 0];
-		iofi_bound_raise(owner, hole, after - 1);
+		iofi_late_note(ix, owner, hole, after - 1);
+	} else if (ix->late.start >= hole) {
+		ix->late.owner = NULL; /* part of the hole behind the last entry now, which has no bound */
 	}
 	if (leaf->node.count < IOFI_LOW)
 		iofi_shrink(ix, leaf);
@@ -206,6 +204,7 @@ bool iof_index_join(struct iof_index *ix, uint64_t start)
 		return false;
 	last = leaf->tail[pos].last;
 	iof_index_remove(ix, start);
+	iofi_late_flush(ix);
 	left = iofi_leaf_of(ix, start);
 	if (iofi_leaf_pos(left, start) == 0)
 		left = left->prev;
@@ -222,10 +221,10 @@ static void copy_out(const struct iofi_leaf *leaf, unsigned i, struct iof_index_
 bool iof_index_find(const struct iof_index *ix, uint64_t at, struct iof_index_entry *out)
 {
 	const struct iofi_leaf *leaf = iofi_leaf_of(ix, at);
-	unsigned i;
+	unsigned i = ix->guess;
 
-	__builtin_prefetch(&leaf->start[0]);
-	i = iofi_leaf_rank(leaf, at);
+	if (leaf != ix->cursor || i >= leaf->node.count || leaf->start[i] != at)
+		i = iofi_leaf_rank(leaf, at);
 	if (leaf->start[i] <= at && (at != UINT64_MAX || leaf->node.count) && at <= leaf->tail[i].last) {
 		copy_out(leaf, i, out);
 		return true;

@@ -179,7 +179,7 @@ int iofi_split(struct iof_index *ix, struct iofi_leaf **leaf, unsigned *pos, uin
 
 	if (rc)
 		return rc;
-	ix->pending.leaf = NULL;
+	iofi_late_flush(ix);
 	leaf_halve(ix, left, at, sp.leaf, x);
 	graft(ix, &sp, &left->node, &sp.leaf->node, sp.leaf->low);
 	if (*pos > at || at == IOFI_FAN) {

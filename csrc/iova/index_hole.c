@@ -2,13 +2,13 @@
 /*
  * Holes: the search for one that fits, and the bounds that steer it.
  *
- * Bounds are lazy in one direction only. Whoever makes a hole larger raises them at once (iofi_bound_raise()), up to the first
+ * Bounds are lazy in one direction only. Whoever makes a hole larger raises them (iofi_bound_raise()), up to the first
  * node where nothing grows. Whoever makes a hole smaller leaves them. A search that was sent into a subtree by a bound and
  * comes back with nothing computes that bound anew. Each such disappointment is paid for by the insertion that caused it, so
  * a search is O(log n) amortised, and holes that are large enough but wrongly aligned are never looked at twice.
  *
- * One such bound is put right early: an insertion that uses up the hole which a search has just found leaves a note. The next
- * removal settles it while the nodes are still in the cache, unless it gives that very range back, which makes the bound true again.
+ * A removal mostly makes a hole that the next insertion fills, or that the next removal makes larger. So it only notes the hole down as the
+ * *late* one, and the bounds are told when a search is about to ask them, or the hole is no longer the last.
  *
  * Searches come in series that ask for the same. What the last one has passed over need not be looked at again: `floor` says
  * below which address no hole takes such a search. Inserting never makes a hole that did; a removal brings the floor down to the hole it makes.
@@ -47,13 +47,13 @@ static int64_t capacity(uint64_t start, uint64_t last, unsigned class)
 	return last - at < INT64_MAX ? (int64_t)(last - at) : INT64_MAX;
 }
 
-int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class)
+int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class, uint64_t but)
 {
 	uint64_t hole = leaf->hole;
 	int64_t best = 0;
 
 	for (unsigned i = 0; i < leaf->node.count; i++) {
-		if (leaf->start[i] != hole)
+		if (leaf->start[i] != hole && hole != but)
 			best = larger(best, capacity(hole, leaf->start[i] - 1, class));
 		hole = leaf->tail[i].last + 1;
 	}
@@ -77,7 +77,7 @@ int64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class)
 
 static int64_t held(const struct iofi_node *n, bool leaf, unsigned class)
 {
-	return leaf ? iofi_leaf_capacity(iofi_as_leaf(n), class) : iofi_inner_bound(iofi_as_inner(n), class);
+	return leaf ? iofi_leaf_capacity(iofi_as_leaf(n), class, IOFI_NO_HOLE) : iofi_inner_bound(iofi_as_inner(n), class);
 }
 
 void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf)
@@ -111,39 +111,34 @@ void iofi_bound_raise(const struct iofi_leaf *leaf, uint64_t start, uint64_t las
 	}
 }
 
-void iofi_bound_note(struct iof_index *ix, const struct iofi_leaf *leaf, struct iof_range hole, struct iof_range r)
+void iofi_late_flush(struct iof_index *ix)
 {
-	unsigned class = ix->hit.class;
-
-	if (hole.start < r.start && capacity(hole.start, r.start - 1, class) >= ix->hit.reach)
-		return;
-	if (hole.last > r.last && capacity(r.last + 1, hole.last, class) >= ix->hit.reach)
-		return;
-	ix->pending.leaf = leaf;
-	ix->pending.start = r.start;
-	ix->pending.class = class;
+	if (ix->late.owner)
+		iofi_bound_raise(ix->late.owner, ix->late.start, ix->late.last);
+	ix->late.owner = NULL;
 }
 
-void iofi_bound_settle(struct iof_index *ix)
+void iofi_late_note(struct iof_index *ix, struct iofi_leaf *leaf, uint64_t start, uint64_t last)
 {
-	const struct iofi_leaf *leaf = ix->pending.leaf;
-	unsigned class = ix->pending.class, i;
-	struct iofi_inner *in = leaf->node.parent;
-	int64_t b;
+	if (ix->late.start < start || ix->late.last > last)
+		iofi_late_flush(ix);
+	ix->late.owner = leaf;
+	ix->late.start = start;
+	ix->late.last = last;
+}
 
-	if (!in)
-		return;
-	b = iofi_leaf_capacity(leaf, class);
-	for (;;) {
-		i = iofi_slot(in, leaf->low);
-		if (in->bound[class][i] <= b)
-			return;
-		in->bound[class][i] = b;
-		if (!in->node.parent)
-			return;
-		b = iofi_inner_bound(in, class);
-		in = in->node.parent;
-	}
+void iofi_late_take(struct iof_index *ix, struct iof_range r, bool left)
+{
+	bool before = left && r.start != ix->late.start, behind = r.last != ix->late.last;
+
+	if (before && behind)
+		iofi_late_flush(ix); /* with a hole as it was: more than the truth will do */
+	else if (before)
+		ix->late.last = r.start - 1;
+	else if (behind)
+		ix->late.start = r.last + 1;
+	else
+		ix->late.owner = NULL;
 }
 
 /* Does [start, last], clipped to the window, take the query? (behaviour.md 3.6bis, step 6) */
@@ -275,9 +270,11 @@ static bool search_cursor(struct query *q, const struct iof_index *ix)
 
 static bool search_all(struct query *q, struct iof_index *ix)
 {
-	enum verdict v = ix->height ? search_inner(q, iofi_as_inner(ix->root), ix->height, true) :
-				      search_leaf(q, iofi_as_leaf(ix->root), true);
+	enum verdict v;
 
+	iofi_late_flush(ix);
+	v = ix->height ? search_inner(q, iofi_as_inner(ix->root), ix->height, true) :
+			 search_leaf(q, iofi_as_leaf(ix->root), true);
 	ix->visited += q->visited;
 	return v == FOUND || (v != PAST && search_tail(q, ix));
 }
@@ -315,9 +312,6 @@ static void remember_leaf(struct iof_index *ix, const struct query *q)
 
 static void remember(struct iof_index *ix, const struct query *q)
 {
-	ix->hit.start = q->start;
-	ix->hit.reach = q->reach;
-	ix->hit.class = q->class;
 	if (!q->or_bits) {
 		ix->floor.from = q->hole;
 		ix->floor.window = q->window.start;

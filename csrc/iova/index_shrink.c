@@ -137,18 +137,25 @@ static void drop(struct iof_index *ix, struct iofi_leaf *leaf)
 	shrink_up(ix, in);
 }
 
+static bool fit_together(const struct iofi_leaf *left, const struct iofi_leaf *right)
+{
+	return left && right && left->node.parent == right->node.parent &&
+	       left->node.count + right->node.count <= IOFI_MERGED;
+}
+
 void iofi_shrink(struct iof_index *ix, struct iofi_leaf *leaf)
 {
 	struct iofi_inner *in = leaf->node.parent;
 	unsigned i;
 
-	if (!in)
+	if (!in || (leaf->node.count && !fit_together(leaf, leaf->next) && !fit_together(leaf->prev, leaf)))
 		return;
+	iofi_late_flush(ix);
 	if (!leaf->node.count) {
 		drop(ix, leaf);
 		return;
 	}
-	i = slot_of(&leaf->node);
+	i = iofi_slot(in, leaf->low);
 	if (try_merge(ix, in, i, true) || (i && try_merge(ix, in, i - 1, true)))
 		shrink_up(ix, in);
 }

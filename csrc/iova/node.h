@@ -12,8 +12,8 @@
  *  - inner->key[i], i >= 1, is the `low` of the leftmost leaf below child i. key[0] is never looked at.
  *  - Only a root leaf may be empty; a root inner node has at least two children.
  *  - leaf->hole is one past the last byte of the entry before the leaf's first (0 when there is none).
- *  - bound[c][i] is at least the largest capacity, for class c, of any hole below child i, and at least every bound stored
- *    below child i. The second half lets a raise stop at the first node where nothing grows.
+ *  - bound[c][i] is at least the largest capacity, for class c, of any hole below child i but the late one, and at least every bound
+ *    stored below child i. The second half lets a raise stop at the first node where nothing grows.
  *
  * The capacity of a hole for a class is last - round_up(start, align): a span, that is the length minus one. 0 stands for "no use":
  * a one-byte hole never takes anything, by the placement rule. Bounds stop at INT64_MAX, "at least so much", so that two of them
@@ -76,26 +76,21 @@ struct iof_index {
 	uint32_t guess; /* where in `cursor` the next insertion may well go */
 	uint32_t run; /* where the last insertion went in `cursor`; IOFI_NOWHERE after a removal */
 	struct {
-		uint64_t start; /* what the last search found, … */
-		int64_t reach; /* … and for what span */
-		uint32_t class;
-	} hit;
-	struct {
 		uint64_t from; /* no hole that starts below it takes … */
 		uint64_t window; /* … a search in a window that begins here or later, … */
 		uint64_t align, need; /* … with this alignment, for this span or more */
 		uint64_t start; /* where the last such search found a place, in the hole that starts at `from` */
 	} floor; /* index_hole.c */
 	struct {
-		const struct iofi_leaf *leaf; /* NULL: nothing pending */
-		uint64_t start;
-		uint32_t class;
-	} pending; /* index_hole.c: a bound that the last insertion made too high */
+		struct iofi_leaf *owner; /* NULL: there is none */
+		uint64_t start, last;
+	} late; /* index_hole.c: the hole that the last removal made, while no bound knows of it */
 	struct iof_slab leaves;
 	struct iof_slab inners;
 };
 
 #define IOFI_NOWHERE (UINT32_MAX - 1)
+#define IOFI_NO_HOLE UINT64_MAX
 
 /*
  * The last i with k[i] <= x, or 0. Three rounds of independent compares instead of five dependent ones. k[0] is not read.
@@ -188,7 +183,8 @@ static inline void iofi_leaf_pad(struct iofi_leaf *leaf)
 }
 
 /* index_hole.c */
-int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class);
+/* The largest capacity of a leaf's holes, but for the one that starts at `but`; IOFI_NO_HOLE: of all. */
+int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class, uint64_t but);
 int64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class);
 /* Would the search that the floor speaks of find a place in this hole? */
 bool iofi_floor_takes(const struct iof_index *ix, uint64_t start, uint64_t last);
@@ -196,9 +192,11 @@ bool iofi_floor_takes(const struct iof_index *ix, uint64_t start, uint64_t last)
 void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf);
 /* A hole [start, last] is now owned by an entry of the leaf. */
 void iofi_bound_raise(const struct iofi_leaf *leaf, uint64_t start, uint64_t last);
-/* The hole [start, last] has just been taken, but for what is left before and behind r; it belongs to an entry of the leaf. */
-void iofi_bound_note(struct iof_index *ix, const struct iofi_leaf *leaf, struct iof_range hole, struct iof_range r);
-void iofi_bound_settle(struct iof_index *ix);
+/* The same, told to the bounds when it is needed: before anybody looks at them, or nodes change. */
+void iofi_late_note(struct iof_index *ix, struct iofi_leaf *leaf, uint64_t start, uint64_t last);
+void iofi_late_flush(struct iof_index *ix);
+/* r has been put into the late hole; what is before it there is the owner's if `left`, else somebody else has told of it. */
+void iofi_late_take(struct iof_index *ix, struct iof_range r, bool left);
 
 /* index_grow.c */
 /* Makes room for x, whose position is *pos in *leaf; both may move. 0, -ENOMEM. */
