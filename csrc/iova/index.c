@@ -15,6 +15,7 @@ static void plant(struct iof_index *ix, struct iofi_leaf *leaf)
 {
 	leaf->node = (struct iofi_node){ NULL, 0 };
 	leaf->prev = leaf->next = NULL;
+	leaf->ghosts = 0;
 	leaf->hole = leaf->low = 0;
 	leaf->high = UINT64_MAX;
 	iofi_leaf_pad(leaf);
@@ -68,10 +69,7 @@ static void put_entry(struct iof_index *ix, struct iofi_leaf *leaf, unsigned pos
 {
 	uint64_t hole = iofi_hole_start(leaf, pos);
 
-	iofi_leaf_move(leaf, pos + 1, leaf, pos, leaf->node.count - pos);
-	leaf->start[pos] = r.start;
-	leaf->tail[pos] = (struct iofi_tail){ r.last, value };
-	leaf->node.count++;
+	pos = iofi_leaf_put(leaf, pos, r, value);
 	ix->count++;
 	ix->cursor = leaf;
 	ix->run = pos;
@@ -102,7 +100,7 @@ int iof_index_insert(struct iof_index *ix, struct iof_range r, uint64_t value)
 		return -EINVAL;
 	if (meets(leaf, pos, r))
 		return -EEXIST;
-	if (iof_unlikely(leaf->node.count == IOFI_FAN)) {
+	if (iof_unlikely(leaf->node.count == IOFI_FAN && !iofi_is_ghost(leaf, pos - (pos > 0)))) {
 		rc = iofi_split(ix, &leaf, &pos, r.start);
 		if (rc)
 			return rc;
@@ -116,13 +114,10 @@ static struct iofi_leaf *entry_at(const struct iof_index *ix, uint64_t start, un
 {
 	struct iofi_leaf *leaf = iofi_leaf_of(ix, start);
 
-	if (leaf == ix->cursor && ix->guess < leaf->node.count && leaf->start[ix->guess] == start) {
-		*pos = ix->guess;
-		return leaf;
-	}
-	iofi_leaf_prefetch(leaf);
-	*pos = iofi_leaf_rank(leaf, start);
-	return *pos < leaf->node.count && leaf->start[*pos] == start ? leaf : NULL;
+	*pos = ix->guess;
+	if (leaf != ix->cursor || *pos >= leaf->node.count || leaf->start[*pos] != start)
+		*pos = iofi_leaf_rank(leaf, start);
+	return *pos < leaf->node.count && leaf->start[*pos] == start && !iofi_is_ghost(leaf, *pos) ? leaf : NULL;
 }
 
 bool iof_index_remove(struct iof_index *ix, uint64_t start)
@@ -136,9 +131,7 @@ bool iof_index_remove(struct iof_index *ix, uint64_t start)
 	hole = iofi_hole_start(leaf, pos);
 	if (hole < ix->floor.from)
 		ix->floor.from = hole;
-	leaf->node.count--;
-	iofi_leaf_move(leaf, pos, leaf, pos + 1, leaf->node.count - pos);
-	leaf->start[leaf->node.count] = UINT64_MAX;
+	pos = iofi_leaf_take(leaf, pos);
 	ix->count--;
 	ix->cursor = leaf;
 	ix->run = IOFI_NOWHERE;
@@ -152,7 +145,7 @@ bool iof_index_remove(struct iof_index *ix, uint64_t start)
 	} else if (ix->late.start >= hole) {
 		ix->late.owner = NULL; /* part of the hole behind the last entry now, which has no bound */
 	}
-	if (leaf->node.count < IOFI_LOW)
+	if (iofi_leaf_live(leaf) < IOFI_LOW)
 		iofi_shrink(ix, leaf);
 	return true;
 }
@@ -206,6 +199,7 @@ bool iof_index_join(struct iof_index *ix, uint64_t start)
 	iof_index_remove(ix, start);
 	iofi_late_flush(ix);
 	left = iofi_leaf_of(ix, start);
+	iofi_leaf_clear(left);
 	if (iofi_leaf_pos(left, start) == 0)
 		left = left->prev;
 	left_pos = iofi_leaf_rank(left, start);
@@ -248,6 +242,8 @@ bool iof_index_first(const struct iof_index *ix, struct iof_range r, struct iof_
 	if (pos == leaf->node.count) {
 		leaf = leaf->next;
 		pos = 0;
+	} else if (iofi_is_ghost(leaf, pos)) {
+		pos++; /* which is none, nor the end */
 	}
 	if (!leaf || leaf->start[pos] > r.last)
 		return false;

@@ -8,7 +8,8 @@
  * a search is O(log n) amortised, and holes that are large enough but wrongly aligned are never looked at twice.
  *
  * A removal mostly makes a hole that the next insertion fills, or that the next removal makes larger. So it only notes the hole down as the
- * *late* one, and the bounds are told when a search is about to ask them, or the hole is no longer the last.
+ * *late* one, and the bounds are told when the next removal makes another, or nodes change. A search that the late hole would do for asks the bounds for
+ * holes below it.
  *
  * Searches come in series that ask for the same. What the last one has passed over need not be looked at again: `floor` says
  * below which address no hole takes such a search. Inserting never makes a hole that did; a removal brings the floor down to the hole it makes.
@@ -21,7 +22,9 @@ struct query {
 	uint64_t need; /* the least span: length - 1, but at least 1, because a one-byte hole never fits */
 	uint64_t align;
 	uint64_t or_bits;
-	uint64_t from; /* holes that start below it need not be looked at */
+	uint64_t from; /* holes that start below it need not be looked at, … */
+	uint64_t stop; /* … nor those that start here or above: the late hole will do */
+	uint64_t late; /* where the late hole starts, which bounds do not know; IOFI_NO_HOLE */
 	int64_t reach; /* need, as far as bounds can tell */
 	unsigned class;
 	uint64_t visited;
@@ -75,9 +78,9 @@ int64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class)
 	return larger(larger(m0, m1), larger(m2, m3));
 }
 
-static int64_t held(const struct iofi_node *n, bool leaf, unsigned class)
+static int64_t held(const struct iofi_node *n, bool leaf, unsigned class, uint64_t late)
 {
-	return leaf ? iofi_leaf_capacity(iofi_as_leaf(n), class, IOFI_NO_HOLE) : iofi_inner_bound(iofi_as_inner(n), class);
+	return leaf ? iofi_leaf_capacity(iofi_as_leaf(n), class, late) : iofi_inner_bound(iofi_as_inner(n), class);
 }
 
 void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf)
@@ -86,7 +89,7 @@ void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf)
 
 	/* True capacity falls with alignment: after a leaf's first class without any, the rest is 0. Stored bounds need not. */
 	for (unsigned c = 0; c < IOFI_CLASSES; c++) {
-		b = b || !leaf ? held(parent->child[i], leaf, c) : 0;
+		b = b || !leaf ? held(parent->child[i], leaf, c, IOFI_NO_HOLE) : 0;
 		parent->bound[c][i] = b;
 	}
 }
@@ -166,7 +169,7 @@ static enum verdict search_leaf(struct query *q, struct iofi_leaf *leaf, bool ed
 	q->visited++;
 	for (; i < leaf->node.count; i++) {
 		if (leaf->start[i] != hole) {
-			if (hole > q->window.last)
+			if (hole > q->window.last || hole >= q->stop)
 				return PAST;
 			if (fits(q, hole, leaf->start[i] - 1)) {
 				q->leaf = leaf;
@@ -215,13 +218,15 @@ static enum verdict search_inner(struct query *q, struct iofi_inner *in, unsigne
 
 		if (k == IOFI_FAN)
 			return GO_ON;
+		if (k > i && in->key[k] >= q->stop)
+			return PAST;
 		edge = edge && k == i;
 		i = k;
 		v = height == 1 ? search_leaf(q, iofi_as_leaf(in->child[i]), edge) :
 				  search_inner(q, iofi_as_inner(in->child[i]), height - 1, edge);
 		if (v != GO_ON)
 			return v;
-		bound[i] = held(in->child[i], height == 1, q->class);
+		bound[i] = held(in->child[i], height == 1, q->class, q->late);
 		edge = false;
 	}
 }
@@ -270,12 +275,19 @@ static bool search_cursor(struct query *q, const struct iof_index *ix)
 
 static bool search_all(struct query *q, struct iof_index *ix)
 {
+	bool late = ix->late.owner && fits(q, ix->late.start, ix->late.last);
 	enum verdict v;
 
-	iofi_late_flush(ix);
+	q->late = ix->late.owner ? ix->late.start : IOFI_NO_HOLE;
+	q->stop = late ? q->late : IOFI_NO_HOLE;
 	v = ix->height ? search_inner(q, iofi_as_inner(ix->root), ix->height, true) :
 			 search_leaf(q, iofi_as_leaf(ix->root), true);
 	ix->visited += q->visited;
+	if (late && v != FOUND) {
+		q->leaf = ix->late.owner;
+		q->pos = iofi_leaf_pos(q->leaf, q->late);
+		return true;
+	}
 	return v == FOUND || (v != PAST && search_tail(q, ix));
 }
 

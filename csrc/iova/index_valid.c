@@ -15,9 +15,23 @@ struct walk {
 	bool full; /* an entry has ended at 2^64-1: nothing can follow */
 };
 
+static bool ghost_valid(const struct walk *w, const struct iofi_leaf *leaf, unsigned i)
+{
+	return i && i + 1 < leaf->node.count && !iofi_is_ghost(leaf, i - 1) && leaf->start[i] == w->hole &&
+	       leaf->tail[i].last == w->hole - 1;
+}
+
 static bool leaf_entries_valid(struct walk *w, const struct iofi_leaf *leaf)
 {
+	unsigned ghosts = 0;
+
 	for (unsigned i = 0; i < leaf->node.count; i++) {
+		if (iofi_is_ghost(leaf, i)) {
+			ghosts++;
+			if (!ghost_valid(w, leaf, i))
+				return false;
+			continue;
+		}
 		if (w->full || leaf->start[i] < w->hole || leaf->tail[i].last < leaf->start[i])
 			return false;
 		if (leaf == w->ix->late.owner && w->hole == w->ix->late.start)
@@ -31,8 +45,8 @@ static bool leaf_entries_valid(struct walk *w, const struct iofi_leaf *leaf)
 	for (unsigned i = leaf->node.count; i < IOFI_FAN; i++)
 		if (leaf->start[i] != UINT64_MAX)
 			return false;
-	w->entries += leaf->node.count;
-	return true;
+	w->entries += leaf->node.count - ghosts;
+	return ghosts == leaf->ghosts;
 }
 
 static bool leaf_valid(struct walk *w, const struct iofi_leaf *leaf)

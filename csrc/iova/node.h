@@ -10,6 +10,8 @@
  *  - Unused starts and keys are UINT64_MAX, unused bounds are 0: searches look at whole arrays, not at counts.
  *  - Leaves partition the 64-bit space: leaf->low .. leaf->high are the starts that belong into it, used or not.
  *  - inner->key[i], i >= 1, is the `low` of the leftmost leaf below child i. key[0] is never looked at.
+ *  - An entry that was removed from between two others stays as a *ghost* of no length, last = start - 1, right behind the entry before
+ *    it: nothing has to move, nor when the place is used again. Two ghosts never adjoin, a leaf's first and last entry are none.
  *  - Only a root leaf may be empty; a root inner node has at least two children.
  *  - leaf->hole is one past the last byte of the entry before the leaf's first (0 when there is none).
  *  - bound[c][i] is at least the largest capacity, for class c, of any hole below child i but the late one, and at least every bound
@@ -47,7 +49,8 @@ struct iofi_tail {
 };
 
 struct iofi_leaf {
-	_Alignas(IOF_CACHELINE) struct iofi_node node;
+	_Alignas(IOF_CACHELINE) struct iofi_node node; /* its count includes ghosts */
+	uint64_t ghosts;
 	struct iofi_leaf *prev, *next;
 	uint64_t hole;
 	uint64_t low, high;
@@ -163,6 +166,18 @@ static inline void iofi_leaf_prefetch(const struct iofi_leaf *leaf)
 		__builtin_prefetch((const char *)leaf + i);
 }
 
+/* No entry ends before it starts, and none of the others can begin at 0: something is before a ghost. */
+static inline bool iofi_is_ghost(const struct iofi_leaf *leaf, unsigned i)
+{
+	return leaf->tail[i].last < leaf->start[i];
+}
+
+/* How many entries it has. */
+static inline unsigned iofi_leaf_live(const struct iofi_leaf *leaf)
+{
+	return leaf->node.count - (unsigned)leaf->ghosts;
+}
+
 /* Where the hole before entry i begins (it may be empty). i = count: the hole after the leaf's last entry. */
 static inline uint64_t iofi_hole_start(const struct iofi_leaf *leaf, unsigned i)
 {
@@ -181,6 +196,13 @@ static inline void iofi_leaf_pad(struct iofi_leaf *leaf)
 	for (unsigned i = leaf->node.count; i < IOFI_FAN; i++)
 		leaf->start[i] = UINT64_MAX;
 }
+
+/* index_leaf.c */
+void iofi_leaf_clear(struct iofi_leaf *leaf); /* ghosts go, and entries move together */
+/* The entry at i, which is none, goes. Returns the position of what comes next, count when nothing does. */
+unsigned iofi_leaf_take(struct iofi_leaf *leaf, unsigned i);
+/* An entry comes before position i, into a leaf with room or with a ghost there. Returns where it is. */
+unsigned iofi_leaf_put(struct iofi_leaf *leaf, unsigned i, struct iof_range r, uint64_t value);
 
 /* index_hole.c */
 /* The largest capacity of a leaf's holes, but for the one that starts at `but`; IOFI_NO_HOLE: of all. */
