@@ -49,7 +49,7 @@ static void ask(struct iof_ioas *ioas, struct iof_range area)
 static bool idle(struct iof_ioas *ioas)
 {
 	for (uint32_t i = 0; i < ioas->n_domains; i++)
-		if (!iof_rsec_idle(&ioas->domains[i]->rsec))
+		if (!iof_rsec_looks_idle(&ioas->domains[i]->rsec))
 			return false;
 	return true;
 }
