@@ -18,7 +18,7 @@ TEST_ENV := PYTHONPATH=$(TEST_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 IO
 PYTEST := $(TEST_ENV) $(PY) -m pytest
 ARGS ?=
 
-.PHONY: help venv build test-build test bench benchmark benchmark-c golden conformance nightly lint sdist-check clean FORCE
+.PHONY: help venv build test-build test test-vm bench benchmark benchmark-c golden conformance nightly lint sdist-check clean FORCE
 
 help:
 	@echo 'make bench         the main job: map, unmap and translate, measured; leaves bench.json and report.html'
@@ -29,6 +29,7 @@ help:
 	@echo 'make benchmark-c   benchmarks/c, plain C'
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
 	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=0 or 1: in a user namespace)'
+	@echo 'make test-vm KERNEL=PATH         tests on that kernel, in QEMU (REQUIRE=1: fails where there is no QEMU)'
 	@echo 'make fuzz SECONDS=N      ioctls under coverage guidance (CALLS=N instead: so many calls)'
 	@echo 'make nightly       what is too slow for make test'
 	@echo 'make lint          ruff and mypy'
@@ -71,6 +72,9 @@ test-build: $(DEPS)
 
 test: test-build
 	@$(PYTEST) $(ARGS)
+
+test-vm: test-build
+	@$(TEST_ENV) $(PY) tests/vm $(if $(REQUIRE),--require) "$(KERNEL)" $(if $(ARGS),-- $(ARGS))
 
 bench: build
 	@$(PY) -m iommufd_fast bench --quick --json bench.json --html report.html

@@ -16,6 +16,7 @@
 
 from iommufd_fast import uapi
 from iommufd_fast._core.mapping import Mapping
+from iommufd_fast._core.mmio import dma_rmb, dma_wmb
 from iommufd_fast._core.origins import track_origins
 from iommufd_fast._paths import get_include, get_library_dir
 from iommufd_fast._version import __version__
@@ -48,7 +49,9 @@ from iommufd_fast.events import Event, EventQueue
 from iommufd_fast.faults import Fault, FaultQueue
 from iommufd_fast.hwinfo import HwCapability, HwInfo, HwInfoType
 from iommufd_fast.hwpt import Hwpt, HwptStats
+from iommufd_fast.interrupts import Interrupts
 from iommufd_fast.ioas import Ioas
+from iommufd_fast.kernel import DeviceRegion, KernelDevice, VfioDevice
 from iommufd_fast.machine import IotlbStats, Machine, MachineDevice, SoftDevice, default_machine
 from iommufd_fast.mapcache import CachedMapping, MapCache, MapCacheStats
 from iommufd_fast.providers import open
@@ -64,6 +67,7 @@ __all__ = [
     "ContextStats",
     "Device",
     "DeviceInfo",
+    "DeviceRegion",
     "DmaArena",
     "DmaArray",
     "DmaBuf",
@@ -82,12 +86,14 @@ __all__ = [
     "HwQueue",
     "Hwpt",
     "HwptStats",
+    "Interrupts",
     "Invalid",
     "Ioas",
     "IoasStats",
     "Iommufd",
     "IommufdError",
     "IotlbStats",
+    "KernelDevice",
     "Machine",
     "MachineDevice",
     "MapCache",
@@ -108,9 +114,12 @@ __all__ = [
     "SoftDevice",
     "UnknownCommand",
     "Vdevice",
+    "VfioDevice",
     "Viommu",
     "__version__",
     "default_machine",
+    "dma_rmb",
+    "dma_wmb",
     "get_include",
     "get_library_dir",
     "open",

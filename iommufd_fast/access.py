@@ -129,7 +129,7 @@ class Access(AccessCore):
 
     def _windows(self, pin: Pin, first: int, whole: int, runs: list[tuple[int, int]]) -> list[Window]:
         """Where the pinned pages are in this process, without the part of the first page before the range."""
-        if self.context.machine._synthetic:
+        if self.context._engine()._synthetic:
             pieces = self._sources(first, whole)
         else:
             pieces = [(address, pages * PAGE) for address, pages in runs]

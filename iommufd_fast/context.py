@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import errno
+from typing import TYPE_CHECKING, Any, Self, overload
 from weakref import WeakSet
 
 import numpy as np
 
 from iommufd_fast import uapi
-from iommufd_fast._core import machines
+from iommufd_fast._core import kernelfile, machines
 from iommufd_fast._core.commands import ContextHandle, DeviceHandle
 from iommufd_fast._core.handles import sweep
 from iommufd_fast._handle import Owned
@@ -19,6 +20,7 @@ from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
 from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import LAST, Ioas
+from iommufd_fast.kernel import KernelDevice, VfioDevice, bind_vfio
 from iommufd_fast.machine import Machine, MachineDevice, SoftDevice
 from iommufd_fast.making import Maker
 from iommufd_fast.objects import ContextObject
@@ -38,7 +40,8 @@ class Iommufd(Maker, Owned):
 
     _made_by = "iommufd_fast.open() or machine.open()"
     _warns = True
-    machine: Machine
+    machine: Machine | None
+    why: str = "the engine was asked for"
     _devices: dict[int, Device]
     _ioases: dict[int, Ioas]
 
@@ -49,15 +52,34 @@ class Iommufd(Maker, Owned):
         tables: dict = {name: {} for name in ("_devices", "_ioases", "_hwpts", "_objects")}
         return cls._new(_h=handle, machine=machine, _accesses=set(), _regions=WeakSet(), **tables)
 
+    @classmethod
+    def _open_kernel(cls, where: str | int, iova: str, why: str, over: Machine | None = None, null: bool = False) -> Self:
+        """Open /dev/iommu; `over` and `null` bring something else in its place, for tests and measurements."""
+        handle = ContextHandle()
+        err = kernelfile.open_context(handle, where, iova, over._core if over else None, null)
+        check(err, "kernel open", f"cannot open {where if isinstance(where, str) else f'descriptor {where}'}")
+        tables: dict = {name: {} for name in ("_devices", "_ioases", "_hwpts", "_objects")}
+        return cls._new(_h=handle, machine=None, why=why, _accesses=set(), _regions=WeakSet(), **tables)
+
+    @property
+    def provider(self) -> str:
+        """What is behind it: "engine" or "kernel"; `why` says why that one."""
+        return "kernel" if self._h.kernel else "engine"
+
     # -- making things ------------------------------------------------------------------------------------------------
 
-    def bind(self, device: SoftDevice | MachineDevice | int) -> Device:
+    @overload
+    def bind(self, device: VfioDevice) -> KernelDevice: ...
+    @overload
+    def bind(self, device: SoftDevice | MachineDevice | int) -> Device: ...
+    def bind(self, device: VfioDevice | SoftDevice | MachineDevice | int) -> Device:
         """Claim a device, and with it the DMA of its whole group, for this context.
 
         Parameters
         ----------
-        device : SoftDevice, MachineDevice or int
-            A description (see `SoftDevice`), or a device of this context's machine or its index.
+        device : SoftDevice, MachineDevice or int; VfioDevice
+            In the engine a description (see `SoftDevice`), or a device of this context's machine or its index. On a
+            kernel a `VfioDevice`.
 
         Raises
         ------
@@ -67,10 +89,13 @@ class Iommufd(Maker, Owned):
             The device is open already.
         """
         self._h.check_open()
-        with self.machine._plugging:
-            found = self._choose(device)
+        if isinstance(device, VfioDevice):
+            return bind_vfio(self, device)
+        machine = self._engine()
+        with machine._plugging:
+            found = self._choose(machine, device)
             handle = DeviceHandle()
-            err = handle.open_on(self.machine._core, found.index, found.name)
+            err = handle.open_on(machine._core, found.index, found.name)
         what = f"cannot bind {found.name} (group {found.group})"
         check(err, "bind", what)
         number = handle.bind(self._h)
@@ -81,20 +106,25 @@ class Iommufd(Maker, Owned):
         self._devices[number] = made
         return made
 
-    def _choose(self, device: SoftDevice | MachineDevice | int) -> MachineDevice:
+    def _engine(self) -> Machine:
+        if self.machine is None:
+            raise failed(errno.EOPNOTSUPP, "kernel bind", f"{self._h.name} is a kernel's, which has no soft devices")
+        return self.machine
+
+    def _choose(self, machine: Machine, device: SoftDevice | MachineDevice | int) -> MachineDevice:
         """The machine's device that is meant; the caller holds the plugging lock."""
         if isinstance(device, MachineDevice):
-            return self.machine._device(device.index)
+            return machine._device(device.index)
         if not isinstance(device, SoftDevice):
-            return self.machine._device(machines.as_u64(device, "device", 0xFFFFFFFE))
-        if device.machine is not None and device.machine is not self.machine:
+            return machine._device(machines.as_u64(device, "device", 0xFFFFFFFE))
+        if device.machine is not None and device.machine is not machine:
             raise ValueError(f"{device!r} is on another machine than {self!r}")
         if device.index is not None:
-            return self.machine._device(device.index)
-        devices = self.machine.devices
+            return machine._device(device.index)
+        devices = machine.devices
         taken = {d.group for d in devices if d.bound or d.open}
         free = [d for d in devices if d.preset == device.preset and not d.open and d.group not in taken]
-        return free[0] if free else self.machine.plug(device.preset)
+        return free[0] if free else machine.plug(device.preset)
 
     def ioas(self) -> Ioas:
         """Make an address space."""
@@ -285,4 +315,5 @@ class Iommufd(Maker, Owned):
     def __repr__(self) -> str:
         if self.closed or self._h.forked:
             return f"<Iommufd {self._h.name}, {'closed' if self.closed else 'of the parent process'}>"
-        return f"<Iommufd {self._h.name}: {len(self._devices)} devices, {len(self._ioases)} IOASes on {self.machine!r}>"
+        where = repr(self.machine) if self.machine else "the kernel"
+        return f"<Iommufd {self._h.name}: {len(self._devices)} devices, {len(self._ioases)} IOASes on {where}>"

@@ -13,7 +13,7 @@ from iommufd_fast._core import objects as core
 from iommufd_fast._core.commands import DeviceHandle
 from iommufd_fast._handle import Owned
 from iommufd_fast.endpoint import Endpoint, endpoints_of
-from iommufd_fast.errors import check, failed
+from iommufd_fast.errors import IommufdError, check, failed
 from iommufd_fast.hwinfo import HwInfo, hw_info
 from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import Ioas
@@ -97,8 +97,12 @@ class Device(Owned):
             raise ValueError(f"{target!r} belongs to another context than {self!r}")
         number = self._h.attach(target.id, _pasid(pasid))
         self.context._sweep_automatic()
-        check(number, "attach", f"cannot attach {self._who(pasid)} to {target!r}")
+        if number < 0:
+            raise self._not_attached(number, f"cannot attach {self._who(pasid)} to {target!r}", target)
         return self.context._hwpt_by_id(number)
+
+    def _not_attached(self, err: int, what: str, target: Ioas | Hwpt) -> IommufdError:
+        return failed(err, "attach", what)
 
     def replace(self, target: Ioas | Hwpt, *, pasid: int | None = None) -> Hwpt:
         """Do what `attach` does on an attached device."""

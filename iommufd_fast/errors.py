@@ -202,6 +202,7 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("pins", _e.EFAULT): "nothing is mapped there in this process",
     ("machine", _e.EINVAL): "every group needs at least one device",
     ("plug", _e.ENODEV): "no such group; see machine.groups",
+    ("dma", _e.EOPNOTSUPP): "dma_read() and the like are for soft devices; a real one does its DMA by itself",
     ("dma", _e.EINVAL): "a segment is empty or wraps around the end of the address space",
     ("map_file", _e.EBADF): "the descriptor is not open",
     ("map_file", _e.EINVAL): "it must be a memfd or another file of shared memory whose pages all lie inside its size, "
@@ -230,6 +231,8 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("hw_queue", _e.EFAULT): "the memory is not contiguous for the hardware",
     ("hw_queue", _e.ENOENT): "not all of the range is mapped in the parent's IOAS",
     ("mmap", _e.ENXIO): "no vIOMMU shares exactly that range; offset and length are what its driver told",
+    ("access", _e.EOPNOTSUPP): "accesses are the engine's; a kernel has them for its own drivers only",
+    ("digest", _e.EOPNOTSUPP): "digests are the engine's; a kernel does not show its state",
     ("access", _e.EADDRINUSE): "a mapping of the IOAS is not aligned to pages",
     ("access", _e.ENOENT): "the IOAS was destroyed",
     ("pin", _e.EINVAL): "the access was made with pin=False, the memory is just being unmapped, or it is a device's "
@@ -269,7 +272,11 @@ def from_errno(err: int, what: str, index: int | None = None) -> IommufdError:
 def failed(err: int, operation: str, what: str, *, index: int | None = None, **facts: object) -> IommufdError:
     """Build the exception for a refused operation: `what` names object and range, the remedy is added here."""
     number = abs(int(err))
-    remedy = _REMEDIES.get((operation, number))
+    remedy = _REMEDIES.get((operation.removeprefix("kernel "), number))
+    if operation.startswith("kernel "):
+        from iommufd_fast.remedies import KERNEL  # late: nobody needs them who has no kernel
+
+        remedy = KERNEL.get((operation[7:], number), remedy)
     if remedy is None:
         remedy = os.strerror(number)
     return from_errno(number, f"{what}: {remedy.format(**facts)}", index)

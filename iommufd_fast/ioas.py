@@ -13,6 +13,7 @@ from iommufd_fast import uapi
 from iommufd_fast._core import batch, filemap, handles, machines
 from iommufd_fast._core.ioascore import access_flags
 from iommufd_fast._core.origins import origin
+from iommufd_fast.addressing import Addressing
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
 from iommufd_fast.memory import DriverMemory
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _ACCESS = {2: "w", 4: "r", 6: "rw"}
 
 
-class Ioas(DriverMemory):
+class Ioas(DriverMemory, Addressing):
     """An I/O address space, made by `Iommufd.ioas`.
 
     Everything may be called from any thread. Closing destroys it; that is refused while a device is attached.

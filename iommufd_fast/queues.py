@@ -57,7 +57,7 @@ class Queue(ContextObject, Generic[T]):
         """Make the handle of a queue whose file has a number."""
         file = QueueHandle()
         name = f"{cls._kind} {fields['id']}"
-        check(file.open_number(fields["context"]._h.machine, number, name), "open", f"cannot open {what}")
+        check(file.open_number(fields["context"]._h, number, name), "open", f"cannot open {what}")
         return cls._new(_file=file, _wake=_Wake(), _lock=threading.Lock(), _ahead=deque(), **fields)
 
     @property

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from support import BUILD, CSRC, compiler, tool
 from support import run as start
 
-from iommufd_fast.cli import program
+from iommufd_fast import _elf as program
 from iommufd_fast.cli import run as command
 from iommufd_fast.cli.root import cli
 

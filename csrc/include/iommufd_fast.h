@@ -46,7 +46,7 @@ enum iof_preset {
 	IOF_PRESET_AMD = 2, /* AMDv1 with growing top, 64-bit IOVAs, MSI window, HyperTransport hole 0xfd00000000–0xffffffffff */
 };
 
-enum iof_policy { IOF_POLICY_DEFAULT = 0, IOF_POLICY_TRUST = 1, IOF_POLICY_PROBE = 2 };
+enum iof_policy { IOF_POLICY_DEFAULT = 0, IOF_POLICY_TRUST = 1, IOF_POLICY_PROBE = 2, IOF_POLICY_MLOCK = 3, IOF_POLICY_IO_URING = 4 }; /* iommufd_fast_hold.h */
 enum iof_addresses { IOF_ADDRESSES_VA = 0, IOF_ADDRESSES_SYNTHETIC = 1 };
 enum iof_accounting { IOF_ACCOUNTING_NONE = 0, IOF_ACCOUNTING_USER = 1, IOF_ACCOUNTING_PROCESS = 2, IOF_ACCOUNTING_KERNEL = 3 };
 
@@ -109,6 +109,12 @@ int iof_ioctl(struct iof_handle *h, unsigned long cmd, void *arg);
 /* The same, but never blocks and never works for more than about a microsecond: -EAGAIN (nothing was done) asks the caller
  * to drop what it holds (the GIL) and to use iof_ioctl(). IOAS_MAP and IOAS_UNMAP of up to 64 KiB can succeed here. */
 int iof_ioctl_nowait(struct iof_handle *h, unsigned long cmd, void *arg);
+/*
+ * The same command, for who does not mind where a mapping goes: an IOVA that MAP, MAP_FILE or COPY leaves open may be chosen by the provider. The engine's own choice is
+ * the contract's, so there is no difference there; on a kernel it is what makes maps cost the same however many there are.
+ */
+int iof_submit(struct iof_handle *h, unsigned long cmd, void *arg);
+int iof_submit_nowait(struct iof_handle *h, unsigned long cmd, void *arg);
 
 /*
  * The rest of what a file can do. 0 or more, or -errno as the file would answer: a context and a soft device have nothing to read or write (-EINVAL), nothing to map

@@ -7,12 +7,12 @@
 
 static bool has_address(const struct iof_area *area)
 {
-	return area->pages->kind == IOF_PAGES_USER;
+	return iof_area_pages(area)->kind == IOF_PAGES_USER;
 }
 
 static uint64_t address_of(const struct iof_area *area)
 {
-	return area->pages->base + area->start_byte;
+	return iof_area_pages(area)->base + iof_area_byte(area);
 }
 
 int iofi_va_add(struct iof_ioas *ioas, const struct iof_area *area, struct iof_range r)

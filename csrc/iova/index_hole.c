@@ -2,13 +2,18 @@
 /*
  * Holes: the search for one that fits, and the bounds that steer it.
  *
- * Bounds are lazy in one direction only. Whoever makes a hole larger raises them at once (iofi_bound_raise()), up to the first
+ * Bounds are lazy in one direction only. Whoever makes a hole larger raises them (iofi_bound_raise()), up to the first
  * node where nothing grows. Whoever makes a hole smaller leaves them. A search that was sent into a subtree by a bound and
  * comes back with nothing computes that bound anew. Each such disappointment is paid for by the insertion that caused it, so
  * a search is O(log n) amortised, and holes that are large enough but wrongly aligned are never looked at twice.
  *
- * One such bound is put right early: an insertion that uses up the hole which a search has just found leaves a note. The next
- * removal settles it while the nodes are still in the cache, unless it gives that very range back, which makes the bound true again.
+ * A removal mostly makes a hole that the next insertion fills, or that the next removal makes larger. So it only notes the hole down as the
+ * *late* one, and the bounds are told when the next removal makes another, or nodes change. A search that the late hole would do for asks the bounds for
+ * holes below it.
+ *
+ * Searches come in series that ask for the same. What the last one has passed over need not be looked at again: `floor` says
+ * below which address no hole takes such a search. Inserting never makes a hole that did; a removal brings the floor down to the hole it makes.
+ * The place of a series is mostly where the cursor is, so a search looks there before it descends.
  */
 #include "iova/node.h"
 
@@ -17,10 +22,14 @@ struct query {
 	uint64_t need; /* the least span: length - 1, but at least 1, because a one-byte hole never fits */
 	uint64_t align;
 	uint64_t or_bits;
+	uint64_t from; /* holes that start below it need not be looked at, … */
+	uint64_t stop; /* … nor those that start here or above: the late hole will do */
+	uint64_t late; /* where the late hole starts, which bounds do not know; IOFI_NO_HOLE */
 	int64_t reach; /* need, as far as bounds can tell */
 	unsigned class;
 	uint64_t visited;
-	uint64_t start; /* out, from here on */
+	uint64_t hole; /* out, from here on: where the hole found starts */
+	uint64_t start;
 	struct iofi_leaf *leaf;
 	unsigned pos;
 };
@@ -41,13 +50,13 @@ static int64_t capacity(uint64_t start, uint64_t last, unsigned class)
 	return last - at < INT64_MAX ? (int64_t)(last - at) : INT64_MAX;
 }
 
-int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class)
+int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class, uint64_t but)
 {
 	uint64_t hole = leaf->hole;
 	int64_t best = 0;
 
 	for (unsigned i = 0; i < leaf->node.count; i++) {
-		if (leaf->start[i] != hole)
+		if (leaf->start[i] != hole && hole != but)
 			best = larger(best, capacity(hole, leaf->start[i] - 1, class));
 		hole = leaf->tail[i].last + 1;
 	}
@@ -69,9 +78,9 @@ int64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class)
 	return larger(larger(m0, m1), larger(m2, m3));
 }
 
-static int64_t held(const struct iofi_node *n, bool leaf, unsigned class)
+static int64_t held(const struct iofi_node *n, bool leaf, unsigned class, uint64_t late)
 {
-	return leaf ? iofi_leaf_capacity(iofi_as_leaf(n), class) : iofi_inner_bound(iofi_as_inner(n), class);
+	return leaf ? iofi_leaf_capacity(iofi_as_leaf(n), class, late) : iofi_inner_bound(iofi_as_inner(n), class);
 }
 
 void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf)
@@ -80,7 +89,7 @@ void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf)
 
 	/* True capacity falls with alignment: after a leaf's first class without any, the rest is 0. Stored bounds need not. */
 	for (unsigned c = 0; c < IOFI_CLASSES; c++) {
-		b = b || !leaf ? held(parent->child[i], leaf, c) : 0;
+		b = b || !leaf ? held(parent->child[i], leaf, c, IOFI_NO_HOLE) : 0;
 		parent->bound[c][i] = b;
 	}
 }
@@ -105,48 +114,41 @@ void iofi_bound_raise(const struct iofi_leaf *leaf, uint64_t start, uint64_t las
 	}
 }
 
-void iofi_bound_note(struct iof_index *ix, const struct iofi_leaf *leaf, struct iof_range hole, struct iof_range r)
+void iofi_late_flush(struct iof_index *ix)
 {
-	unsigned class = ix->hit.class;
-
-	if (hole.start < r.start && capacity(hole.start, r.start - 1, class) >= ix->hit.reach)
-		return;
-	if (hole.last > r.last && capacity(r.last + 1, hole.last, class) >= ix->hit.reach)
-		return;
-	ix->pending.leaf = leaf;
-	ix->pending.start = r.start;
-	ix->pending.class = class;
+	if (ix->late.owner)
+		iofi_bound_raise(ix->late.owner, ix->late.start, ix->late.last);
+	ix->late.owner = NULL;
 }
 
-void iofi_bound_settle(struct iof_index *ix)
+void iofi_late_note(struct iof_index *ix, struct iofi_leaf *leaf, uint64_t start, uint64_t last)
 {
-	const struct iofi_leaf *leaf = ix->pending.leaf;
-	unsigned class = ix->pending.class, i;
-	struct iofi_inner *in = leaf->node.parent;
-	int64_t b;
+	if (ix->late.start < start || ix->late.last > last)
+		iofi_late_flush(ix);
+	ix->late.owner = leaf;
+	ix->late.start = start;
+	ix->late.last = last;
+}
 
-	if (!in)
-		return;
-	b = iofi_leaf_capacity(leaf, class);
-	for (;;) {
-		i = iofi_slot(in, leaf->low);
-		if (in->bound[class][i] <= b)
-			return;
-		in->bound[class][i] = b;
-		if (!in->node.parent)
-			return;
-		b = iofi_inner_bound(in, class);
-		in = in->node.parent;
-	}
+void iofi_late_take(struct iof_index *ix, struct iof_range r, bool left)
+{
+	bool before = left && r.start != ix->late.start, behind = r.last != ix->late.last;
+
+	if (before && behind)
+		iofi_late_flush(ix); /* with a hole as it was: more than the truth will do */
+	else if (before)
+		ix->late.last = r.start - 1;
+	else if (behind)
+		ix->late.start = r.last + 1;
+	else
+		ix->late.owner = NULL;
 }
 
 /* Does [start, last], clipped to the window, take the query? (behaviour.md 3.6bis, step 6) */
-static bool fits(struct query *q, uint64_t start, uint64_t last)
+static bool fits(struct query *q, uint64_t hole, uint64_t last)
 {
-	uint64_t at;
+	uint64_t start = hole < q->window.start ? q->window.start : hole, at;
 
-	if (start < q->window.start)
-		start = q->window.start;
 	if (last > q->window.last)
 		last = q->window.last;
 	if (!iof_align_up(start, q->align, &at))
@@ -154,19 +156,20 @@ static bool fits(struct query *q, uint64_t start, uint64_t last)
 	at |= q->or_bits;
 	if (at >= last || last - at < q->need)
 		return false;
+	q->hole = hole;
 	q->start = at;
 	return true;
 }
 
 static enum verdict search_leaf(struct query *q, struct iofi_leaf *leaf, bool edge)
 {
-	unsigned i = edge ? iofi_leaf_rank(leaf, q->window.start) : 0;
+	unsigned i = edge ? iofi_leaf_rank(leaf, q->from) : 0;
 	uint64_t hole = iofi_hole_start(leaf, i);
 
 	q->visited++;
 	for (; i < leaf->node.count; i++) {
 		if (leaf->start[i] != hole) {
-			if (hole > q->window.last)
+			if (hole > q->window.last || hole >= q->stop)
 				return PAST;
 			if (fits(q, hole, leaf->start[i] - 1)) {
 				q->leaf = leaf;
@@ -202,11 +205,11 @@ static unsigned first_reaching(const int64_t *b, unsigned i, int64_t need)
 	return IOFI_FAN;
 }
 
-/* `edge`: the window begins inside this node, which may therefore disappoint without its bounds being wrong. */
+/* `edge`: the search begins inside this node, which may therefore disappoint without its bounds being wrong. */
 static enum verdict search_inner(struct query *q, struct iofi_inner *in, unsigned height, bool edge)
 {
 	int64_t *bound = in->bound[q->class];
-	unsigned i = edge ? iofi_slot(in, q->window.start) : 0;
+	unsigned i = edge ? iofi_slot(in, q->from) : 0;
 	enum verdict v;
 
 	q->visited++;
@@ -215,13 +218,15 @@ static enum verdict search_inner(struct query *q, struct iofi_inner *in, unsigne
 
 		if (k == IOFI_FAN)
 			return GO_ON;
+		if (k > i && in->key[k] >= q->stop)
+			return PAST;
 		edge = edge && k == i;
 		i = k;
 		v = height == 1 ? search_leaf(q, iofi_as_leaf(in->child[i]), edge) :
 				  search_inner(q, iofi_as_inner(in->child[i]), height - 1, edge);
 		if (v != GO_ON)
 			return v;
-		bound[i] = held(in->child[i], height == 1, q->class);
+		bound[i] = held(in->child[i], height == 1, q->class, q->late);
 		edge = false;
 	}
 }
@@ -249,6 +254,86 @@ static unsigned class_of(uint64_t align)
 	return shift < IOFI_CLASSES ? shift : IOFI_CLASSES - 1;
 }
 
+/* The hole that starts at the floor, if the cursor is at it. */
+static bool search_cursor(struct query *q, const struct iof_index *ix)
+{
+	struct iofi_leaf *leaf = ix->cursor;
+	unsigned pos = ix->guess;
+	uint64_t next;
+
+	if (pos > leaf->node.count || iofi_hole_start(leaf, pos) != q->from || (!q->from && ix->count))
+		return false;
+	if (pos == leaf->node.count && !leaf->next)
+		return search_tail(q, ix);
+	next = pos < leaf->node.count ? leaf->start[pos] : leaf->next->start[0];
+	if (next == q->from || !fits(q, q->from, next - 1))
+		return false;
+	q->leaf = leaf;
+	q->pos = pos;
+	return true;
+}
+
+static bool search_all(struct query *q, struct iof_index *ix)
+{
+	bool late = ix->late.owner && fits(q, ix->late.start, ix->late.last);
+	enum verdict v;
+
+	q->late = ix->late.owner ? ix->late.start : IOFI_NO_HOLE;
+	q->stop = late ? q->late : IOFI_NO_HOLE;
+	v = ix->height ? search_inner(q, iofi_as_inner(ix->root), ix->height, true) :
+			 search_leaf(q, iofi_as_leaf(ix->root), true);
+	ix->visited += q->visited;
+	if (late && v != FOUND) {
+		q->leaf = ix->late.owner;
+		q->pos = iofi_leaf_pos(q->leaf, q->late);
+		return true;
+	}
+	return v == FOUND || (v != PAST && search_tail(q, ix));
+}
+
+/* Bits that are set in a place only make it later, so the floor of searches without holds for those with. */
+static uint64_t floor_for(const struct iof_index *ix, const struct query *q)
+{
+	bool holds = q->align == ix->floor.align && q->need >= ix->floor.need && q->window.start >= ix->floor.window;
+
+	return holds && ix->floor.from > q->window.start ? ix->floor.from : q->window.start;
+}
+
+bool iofi_floor_takes(const struct iof_index *ix, uint64_t start, uint64_t last)
+{
+	struct query q = { .window = { ix->floor.window, UINT64_MAX }, .need = ix->floor.need, .align = ix->floor.align };
+
+	return fits(&q, start, last);
+}
+
+/* The cursor goes to where the place is going to be used: behind the last entry of the leaf before, if the hole begins a leaf. */
+static void remember_leaf(struct iof_index *ix, const struct query *q)
+{
+	struct iofi_leaf *leaf = q->leaf;
+
+	ix->guess = q->pos;
+	if (!q->pos && leaf->prev && q->start <= leaf->prev->high) {
+		leaf = leaf->prev;
+		ix->guess = leaf->node.count;
+	}
+	if (ix->cursor != leaf) {
+		ix->cursor = leaf;
+		ix->run = IOFI_NOWHERE;
+	}
+}
+
+static void remember(struct iof_index *ix, const struct query *q)
+{
+	if (!q->or_bits) {
+		ix->floor.from = q->hole;
+		ix->floor.window = q->window.start;
+		ix->floor.align = q->align;
+		ix->floor.need = q->need;
+		ix->floor.start = q->start;
+	}
+	remember_leaf(ix, q);
+}
+
 bool iof_index_hole(struct iof_index *ix, struct iof_range window, uint64_t length, uint64_t align, uint64_t or_bits,
 		    uint64_t *start)
 {
@@ -257,23 +342,14 @@ bool iof_index_hole(struct iof_index *ix, struct iof_range window, uint64_t leng
 		.need = length > 1 ? length - 1 : 1,
 		.align = align,
 		.or_bits = or_bits,
-		.class = class_of(align),
 	};
-	enum verdict v;
 
+	q.from = floor_for(ix, &q);
+	q.class = class_of(align);
 	q.reach = (int64_t)(q.need < INT64_MAX ? q.need : INT64_MAX);
-	v = ix->height ? search_inner(&q, iofi_as_inner(ix->root), ix->height, true) :
-			 search_leaf(&q, iofi_as_leaf(ix->root), true);
-	ix->visited += q.visited;
-	if (v != FOUND && (v == PAST || !search_tail(&q, ix)))
+	if (!search_cursor(&q, ix) && !search_all(&q, ix))
 		return false;
-	*start = ix->hit.start = q.start;
-	ix->hit.reach = q.reach;
-	ix->hit.class = q.class;
-	if (ix->cursor != q.leaf) {
-		ix->cursor = q.leaf;
-		ix->run = IOFI_NOWHERE;
-	}
-	ix->guess = q.pos;
+	*start = q.start;
+	remember(ix, &q);
 	return true;
 }

@@ -51,6 +51,7 @@ static int context_mmap(struct iof_handle *h, size_t length, int prot, int flags
 static const struct iof_provider context_provider = {
 	.name = "engine",
 	.ioctl = context_ioctl,
+	.submit = context_ioctl,
 	.mmap = context_mmap,
 	.fileno = number,
 	.close = close_file,
@@ -167,13 +168,14 @@ static const struct iof_provider *provider_of(const struct iof_file *f)
 	}
 }
 
-/* The first to ask writes the door; two at once write the same. */
+/* The first to ask writes the door; the others must not, since somebody may be looking at it. */
 struct iof_handle *iofi_engine_handle(struct iof_file *f)
 {
 	union iof_engine *e = (union iof_engine *)f;
 
 	iof_lock_take(&f->machine->lock);
-	e->handle.provider = provider_of(f);
+	if (!e->handle.provider)
+		e->handle.provider = provider_of(f);
 	iof_lock_drop(&f->machine->lock);
 	return &e->handle;
 }

@@ -20,6 +20,16 @@ int iof_ioctl_nowait(struct iof_handle *h, unsigned long cmd, void *arg)
 	return h->provider->ioctl(h, cmd, arg, true);
 }
 
+int iof_submit(struct iof_handle *h, unsigned long cmd, void *arg)
+{
+	return ASK(h, submit, iof_ioctl(h, cmd, arg), h, cmd, arg, false);
+}
+
+int iof_submit_nowait(struct iof_handle *h, unsigned long cmd, void *arg)
+{
+	return ASK(h, submit, iof_ioctl_nowait(h, cmd, arg), h, cmd, arg, true);
+}
+
 void iof_close(struct iof_handle *h)
 {
 	if (h)

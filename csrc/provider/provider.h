@@ -20,6 +20,7 @@ struct iof_provider {
 	const char *name;
 	/* the file */
 	int (*ioctl)(struct iof_handle *h, unsigned long cmd, void *arg, bool nowait);
+	int (*submit)(struct iof_handle *h, unsigned long cmd, void *arg, bool nowait); /* see iof_submit() */
 	int64_t (*pread)(struct iof_handle *h, void *to, size_t n, uint64_t offset);
 	int64_t (*pwrite)(struct iof_handle *h, const void *from, size_t n, uint64_t offset);
 	int64_t (*read)(struct iof_handle *h, void *to, size_t n);

@@ -171,6 +171,8 @@ cdef extern from "iommufd_fast.h" nogil:
     int iof_fileno(const iof_handle *h)
     int iof_ioctl(iof_handle *h, unsigned long cmd, void *arg)
     int iof_ioctl_nowait(iof_handle *h, unsigned long cmd, void *arg)
+    int iof_submit(iof_handle *h, unsigned long cmd, void *arg)
+    int iof_submit_nowait(iof_handle *h, unsigned long cmd, void *arg)
     int iof_map_many(iof_handle *h, iof_map_many_args *many)
     int64_t iof_unmap_many(iof_handle *h, iof_unmap_many_args *many)
     int64_t iof_translate(iof_handle *h, uint32_t pt_id, size_t n, const uint64_t *iovas, uint64_t *addresses,

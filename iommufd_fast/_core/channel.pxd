@@ -10,7 +10,11 @@ cdef class Handle:
     cdef object drained
     cdef readonly str name
     cdef readonly MachineHandle machine
+    cdef readonly bint kernel
+    cdef int fd
     cdef int check(self) except -1
     cdef int enter(self) except -1
     cdef int leave(self) except -1
     cdef int raw(self, unsigned long number, void *arg) except? -1
+    cdef int submit(self, unsigned long number, void *arg) except? -1
+    cdef int opened(self, int err, str name) except? -1

@@ -23,6 +23,9 @@ from iommufd_fast._core.args cimport u64
 from iommufd_fast._core.capi cimport *
 from iommufd_fast._core.machines cimport MachineHandle, fork_count
 
+cdef extern from "unistd.h" nogil:
+    int close_fd "close"(int fd)
+
 import threading
 
 from iommufd_fast._core.machines import as_u64
@@ -34,10 +37,13 @@ cdef class Handle:
 
     def __cinit__(self):
         self.born = fork_count()
+        self.fd = -1
 
     def __dealloc__(self):
         if self.h != NULL and self.born == fork_count():
             iof_close(self.h)
+        elif self.h != NULL:
+            drop_inherited(self)
         self.h = NULL
 
     def __reduce__(self):
@@ -57,6 +63,15 @@ cdef class Handle:
             self.h = NULL
             return err
         self.name = name if device is not None else f"{name} {iof_fileno(self.h)}"
+        return 0
+
+    cdef int opened(self, int err, str name) except? -1:
+        """After opening a file of the kernel into `h`: its descriptor is the process's, and a forked child has a copy."""
+        if err < 0:
+            self.h = NULL
+            return err
+        self.kernel, self.fd = True, iof_fileno(self.h)
+        self.name = f"{name}{self.fd}" if name.endswith(" ") else name
         return 0
 
     cdef int check(self) except -1:
@@ -101,6 +116,7 @@ cdef class Handle:
         if self.h == NULL or self.drained is not None:
             return
         if self.born != fork_count():
+            drop_inherited(self)
             self.h = NULL
             return
         if self.users:
@@ -139,3 +155,19 @@ cdef class Handle:
             result = iof_ioctl(self.h, number, arg)
         self.leave()
         return result
+
+    cdef int submit(self, unsigned long number, void *arg) except? -1:
+        """As raw(), and the provider may choose the IOVA that a command leaves open."""
+        cdef int result
+        self.enter()
+        with nogil:
+            result = iof_submit(self.h, number, arg)
+        self.leave()
+        return result
+
+
+cdef void drop_inherited(Handle self) noexcept:
+    """In a forked child: its copy of a kernel file's descriptor, without which the parent's close would close nothing."""
+    if self.fd >= 0:
+        close_fd(self.fd)
+    self.fd = -1

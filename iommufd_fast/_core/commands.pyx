@@ -71,7 +71,7 @@ cdef class ContextHandle(Handle):
     def ioas_copy(self, uint32_t flags, uint32_t dst, uint32_t src, uint64_t length, uint64_t dst_iova,
                   uint64_t src_iova):
         cdef iof_cmd_ioas_copy c = iof_cmd_ioas_copy(sizeof(c), flags, dst, src, length, dst_iova, src_iova)
-        cdef int err = self.raw(IOF_CMD_IOAS_COPY, &c)
+        cdef int err = self.submit(IOF_CMD_IOAS_COPY, &c)
         if err < 0:
             return err
         return c.dst_iova

@@ -16,6 +16,10 @@ from iommufd_fast.errors import failed
 
 FILE = IOF_MAPPING_FILE  # the bit in a mapping's flags
 
+cdef extern from "errno.h" nogil:
+    enum:
+        ENOMEM
+
 cdef uint64_t IN_PAGE = 4095
 
 
@@ -41,14 +45,22 @@ def map_file(IoasCore ioas not None, int32_t fd, offset, length, iova, uint32_t 
                              f"for example {m.at & ~IN_PAGE | inside:#x}")
     c = iof_cmd_ioas_map_file(sizeof(c), flags, ioas.id, fd, m.base - inside, whole,
                               m.at - inside if iova is not None else 0)
-    err = ioas.handle.raw(IOF_CMD_IOAS_MAP_FILE, &c)
+    err = ioas.handle.submit(IOF_CMD_IOAS_MAP_FILE, &c)
     if err < 0:
         where = f" at IOVA {m.at:#x}" if iova is not None else ""
-        raise failed(err, "map_file", f"cannot map {m.size:#x} bytes at offset {m.base:#x} of descriptor {fd}"
-                     f"{where} into IOAS {ioas.id}")
+        what = f"cannot map {m.size:#x} bytes at offset {m.base:#x} of descriptor {fd}{where} into IOAS {ioas.id}"
+        raise refused(ioas, err, what, m.size)
     m.at = c.iova + inside
     m.node.start, m.node.last, m.node.owner = c.iova, c.iova + (whole - 1), <PyObject *>m
     if tracking:
         m.origin = origin()
     m.enlist()
     return m
+
+
+cdef refused(IoasCore ioas, int err, str what, uint64_t size):
+    if not ioas.handle.kernel:
+        return failed(err, "map_file", what)
+    from iommufd_fast.remedies import memlock
+
+    return failed(err, "kernel map_file", what, memlock=memlock(size) if err == -ENOMEM else "")

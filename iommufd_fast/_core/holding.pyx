@@ -22,6 +22,10 @@ cdef extern from "numpy/arrayobject.h":
 cnp.import_array()
 
 
+class NoBuffer(TypeError):
+    """The object has no buffer."""
+
+
 cdef int hold(memory, bint writable, Py_buffer *view, bint *exported, uint64_t *base, uint64_t *size) except -1:
     """Hold an object's memory: the caller keeps a reference, and releases `view` when `exported` was set."""
     exported[0] = False
@@ -65,7 +69,7 @@ cdef int export(memory, bint writable, Py_buffer *view) except -1:
     except TypeError:
         if hasattr(memory, "__dlpack__"):
             return export(DlpackBuffer(memory), writable, view)
-        raise TypeError(f"cannot map {type(memory).__name__}: it is neither a buffer nor an address") from None
+        raise NoBuffer(f"cannot map {type(memory).__name__}: it is neither a buffer nor an address") from None
     with memoryview(memory) as look:
         if not look.contiguous:
             raise ValueError(f"the {type(memory).__name__} is not contiguous; copy it first") from None

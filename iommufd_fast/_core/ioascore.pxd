@@ -3,4 +3,4 @@
 from iommufd_fast._core.ledger cimport Home
 
 cdef class IoasCore(Home):
-    cdef bint probing
+    cdef bint probing, pinning

@@ -19,6 +19,7 @@ from iommufd_fast._core.ledger cimport Home, Ledger
 from iommufd_fast._core.mapping cimport Mapping
 from iommufd_fast._core.origins cimport tracking
 
+from iommufd_fast._core.holding import NoBuffer
 from iommufd_fast._core.origins import origin
 from iommufd_fast.errors import failed
 
@@ -28,6 +29,7 @@ cdef extern from "errno.h" nogil:
     enum:
         EAGAIN
         ENOENT
+        ENOMEM
 cdef extern from "unistd.h" nogil:
     long sysconf(int name)
     enum:
@@ -58,7 +60,8 @@ cdef class IoasCore(Home):
     def _begin(self, ContextHandle handle not None, uint32_t id):
         """Second half of construction, for the factory."""
         self.handle, self.id, self.ledger = handle, id, Ledger()
-        self.probing = handle.machine.policy == "probe"
+        self.pinning = handle.kernel
+        self.probing = not self.pinning and handle.machine.policy == "probe"
 
     @property
     def live_handles(self):
@@ -86,7 +89,8 @@ cdef class IoasCore(Home):
             An object with the buffer protocol (ndarray, bytearray, mmap …), contiguous, at least one byte. It is kept
             alive and in place until unmapped. All pages in which it lies are mapped. Or the address of memory in
             this process: mapped exactly
-            as given, and alive for as long as the caller sees to it.
+            as given, and alive for as long as the caller sees to it. Or an open file without a buffer (a memfd, a
+            dma-buf), which goes to `map_file`.
         length : int, optional
             Bytes from the beginning. Needed for an address; all of an object by default.
         iova : int, optional
@@ -125,7 +129,12 @@ cdef class IoasCore(Home):
                 raise TypeError("mapping an address needs a length")
             m.size = u64(length, "length")
         else:
-            hold(memory, (flags & IOF_MAP_WRITEABLE) != 0, &m.view, &m.exported, &m.base, &m.size)
+            try:
+                hold(memory, (flags & IOF_MAP_WRITEABLE) != 0, &m.view, &m.exported, &m.base, &m.size)
+            except NoBuffer:
+                if not hasattr(memory, "fileno"):
+                    raise
+                return self.map_file(memory, 0, length, iova=iova, access=access)
             if length is not None:
                 want = u64(length, "length")
                 if want > m.size:
@@ -177,7 +186,9 @@ cdef class IoasCore(Home):
 
 
 cdef iof_policy policy_of(IoasCore self, bint number, trusted) except *:
-    """DEFAULT: what the machine does, through the plain command. See map()."""
+    """DEFAULT: what the machine does, through the plain command. See map(). A kernel always pins."""
+    if self.pinning:
+        return IOF_POLICY_DEFAULT
     if trusted is None:
         return IOF_POLICY_PROBE if number and not self.probing else IOF_POLICY_DEFAULT
     if trusted:
@@ -194,9 +205,9 @@ cdef int place(IoasCore self, Mapping m, uint32_t flags, uint64_t address, uint6
     cdef int err
     if policy == IOF_POLICY_DEFAULT:
         c = iof_cmd_ioas_map(sizeof(c), flags, self.id, 0, address, length, iova)
-        err = iof_ioctl_nowait(h.h, IOF_CMD_IOAS_MAP, &c)
+        err = iof_submit_nowait(h.h, IOF_CMD_IOAS_MAP, &c)
         if err == -EAGAIN:
-            err = h.raw(IOF_CMD_IOAS_MAP, &c)
+            err = h.submit(IOF_CMD_IOAS_MAP, &c)
         iova = c.iova
     else:  # the plain command has no word for the policy
         one = iof_map_many_args(self.id, flags, policy, 1, &address, &length, &iova, 0)
@@ -213,4 +224,9 @@ cdef refused(IoasCore self, Mapping m, int err, bint fixed):
     """The exception for a map that failed; the memory is let go when the mapping is dropped."""
     m.let_go()
     where = f" at IOVA {m.at:#x}" if fixed else ""
+    if self.pinning:
+        what = f"cannot map {m.size:#x} bytes at address {m.base:#x}{where} into IOAS {self.id}"
+        from iommufd_fast.remedies import memlock
+
+        return failed(err, "kernel map", what, memlock=memlock(m.size) if err == -ENOMEM else "")
     return failed(err, "map", f"cannot map {m.size:#x} bytes at address {m.base:#x}{where} into IOAS {self.id}")

@@ -9,6 +9,8 @@ from libc.stdlib cimport free, malloc
 from iommufd_fast._core.capi cimport *
 from iommufd_fast._core.capi_contract cimport *
 from iommufd_fast._core.channel cimport Handle
+from iommufd_fast._core.capi_kernel cimport iof_kernel_file
+from iommufd_fast._core.commands cimport ContextHandle
 from iommufd_fast._core.machines cimport MachineHandle
 
 cdef extern from "errno.h" nogil:
@@ -23,17 +25,19 @@ cdef enum:
 cdef class QueueHandle(Handle):
     """An open file that a command made. Closing it closes its number."""
 
-    def open_number(self, MachineHandle machine not None, int number, str name):
-        """Take over the file with this number: 0 or a negative errno."""
+    def open_number(self, ContextHandle context not None, int number, str name):
+        """Take over the file with this number, which a command of the context opened: 0 or a negative errno."""
         cdef int err
-        machine.check()
+        context.check()
         if self.h != NULL:
             raise ValueError(f"{self.name} is open already")
-        err = iof_file_handle(machine.m, number, &self.h)
+        if context.kernel:
+            return self.opened(iof_kernel_file(context.h, number, &self.h), name)
+        err = iof_file_handle(context.machine.m, number, &self.h)
         if err < 0:
             self.h = NULL
             return err
-        self.machine, self.name = machine, name
+        self.machine, self.name = context.machine, name
         return 0
 
     def open_dmabuf(self, MachineHandle machine not None, uint64_t size, str name):

@@ -72,7 +72,7 @@ cdef class RegionCore:
 
     def _abandon(self):
         """The vIOMMU may go; the memory stays while somebody looks at it."""
-        if self.counted and self.handle.born == fork_count() and not self.handle.closed:
+        if self.counted and self.handle.born == fork_count() and not self.handle.closed and not self.handle.kernel:
             iof_mmap_count(self.handle.h, self.offset, -1)
         self.counted = False
 

@@ -83,7 +83,21 @@ def show(document: dict[str, Any]) -> None:
     )
 
 
-@click.command("bench", short_help="Measure map, unmap and translate.")
+class _Group(click.Group):
+    """Measures when it has no word after it; ``compare`` is loaded when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["compare"]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name != "compare":
+            return None
+        from iommufd_fast.cli import bench_compare
+
+        return bench_compare.command
+
+
+@click.group("bench", cls=_Group, invoke_without_command=True, short_help="Measure map, unmap and translate.")
 @click.option("--quick", is_flag=True, help="A smaller matrix and shorter rounds: ends within a minute.")
 @click.option("--preset", "presets", type=_words(*matrix.PRESETS), help="IOMMUs to imitate.  [intel,amd; quick: intel]")
 @click.option("--path", "paths", type=_words(*matrix.PATHS), help="Ways into the engine.  [both]")
@@ -109,7 +123,10 @@ def show(document: dict[str, Any]) -> None:
     "--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report, one file."
 )
 @click.option("--schema", is_flag=True, help="Print the JSON schema of the result and stop.")
-def command(quick: bool, json_file: Path | None, html_file: Path | None, schema: bool, **settings: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, quick: bool, json_file: Path | None, html_file: Path | None, schema: bool, **settings: Any
+) -> None:
     """Measure map, unmap and translate of the engine on real process memory.
 
     A soft device is bound and attached, so every mapping goes into one page table, and what a translation or the
@@ -119,6 +136,8 @@ def command(quick: bool, json_file: Path | None, html_file: Path | None, schema:
     \b
     Sizes are 4096, 4K, 2M, 1G; numbers 20000, 20k, 1m; lists have commas.
     """
+    if ctx.invoked_subcommand:
+        return
     if schema:
         from iommufd_fast.bench.schema import SCHEMA
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "report": "Make the HTML report or a picture from a JSON result.",
     "run": "Run a program with /dev/iommu served by an engine in its own process.",
     "walk": "Walk page tables in a memory dump.",
+    "doctor": "What this machine has for real DMA, and the first thing to fix.",
     "info": "Show versions, the machine, and what this build has.",
 }
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from iommufd_fast.cli import program
+from iommufd_fast import _elf as program
 
 MACHINES = ("intel", "amd", "mock")
 MACHINE, GROUPS = "IOMMUFD_FAST_MACHINE", "IOMMUFD_FAST_GROUPS"
