@@ -245,6 +245,7 @@ class Ioas(DriverMemory, Addressing):
         return f" by {', '.join(names)}" if names else ""
 
     def _end(self, why: str) -> None:
+        self._end_caches()
         self._finish(f"{self._what()} {why}")
         handles.sweep(self, 0, LAST)
 
