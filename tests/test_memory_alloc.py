@@ -322,7 +322,7 @@ def test_udmabuf(world):
     os.ftruncate(memfd, PAGE)
     fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     with open("/dev/udmabuf", "rb") as control:
-        fd = fcntl.ioctl(control, 0x40187542, struct.pack("IIQQ", memfd, 1, 0, PAGE))
+        fd = fcntl.ioctl(control, 0x40187542, bytearray(struct.pack("IIQQ", memfd, 1, 0, PAGE)))
     try:
         with world.ioas.map_file(fd, length=PAGE) as m:
             os.pwrite(memfd, b"udmabuf", 0)
