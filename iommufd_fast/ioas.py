@@ -14,10 +14,12 @@ from iommufd_fast._core import batch, filemap, handles, machines
 from iommufd_fast._core._picture import svg
 from iommufd_fast._core.ioascore import access_flags
 from iommufd_fast._core.origins import origin
+from iommufd_fast.addressing import Addressing
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
+from iommufd_fast.memory import DriverMemory
 from iommufd_fast.records import IoasStats, LeafInfo, MappingInfo
-from iommufd_fast.sharing import LAST, Sharing
+from iommufd_fast.sharing import LAST
 
 if TYPE_CHECKING:
     from iommufd_fast.context import Iommufd
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 _ACCESS = {2: "w", 4: "r", 6: "rw"}
 
 
-class Ioas(Sharing):
+class Ioas(DriverMemory, Addressing):
     """An I/O address space, made by `Iommufd.ioas`.
 
     Everything may be called from any thread. Closing destroys it; that is refused while a device is attached.
@@ -241,6 +243,8 @@ class Ioas(Sharing):
         """
         if self.closed or self.context._h.forked:
             return
+        if self._caches and not self._holders():
+            self._end_caches()
         err = self.context._h.destroy(self.id)
         if err < 0:
             raise failed(err, "destroy", f"cannot destroy {self._what()}", holders=self._holders())
@@ -252,6 +256,7 @@ class Ioas(Sharing):
         return f" by {', '.join(names)}" if names else ""
 
     def _end(self, why: str) -> None:
+        self._end_caches()
         self._finish(f"{self._what()} {why}")
         handles.sweep(self, 0, LAST)
 

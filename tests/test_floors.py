@@ -24,6 +24,7 @@ C_FLOORS = {
     "dispatch": {"util", "iova", "pagetable", "pages", "ioas"},
     "include": {"dispatch"},  # the public header: the uAPI structs and opaque types
     "provider": {"util", "iova", "pagetable", "pages", "ioas", "dispatch", "include"},
+    "memory": {"util", "iova", "include"},  # stands on handles alone: no provider's insides
     "preload": {"util", "iova", "pagetable", "pages", "ioas", "dispatch", "include", "provider"},
 }
 
@@ -32,7 +33,7 @@ C_FLOORS = {
 VOCABULARY = {
     "ioas": {"dispatch/uapi.h", "dispatch/uapi_guest.h", "include/iommufd_fast.h"},
     "dispatch": {"include/iommufd_fast.h"},
-    "include": {"ioas/driver.h", "util/event.h"},  # what an embedder fills in: a driver, descriptors
+    "include": {"ioas/driver.h", "util/event.h", "iova/va_index.h"},  # what an embedder fills in, and what is inline
 }
 
 # The modules of _core that are useful alone see one piece of the core each.

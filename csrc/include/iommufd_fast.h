@@ -49,7 +49,7 @@ enum iof_preset {
 	IOF_PRESET_RISCV = 4, /* Sv48 with 64 KiB pages, 47-bit IOVAs; no PASIDs, dirty tracking, information or nesting, as in Linux 7.2 */
 };
 
-enum iof_policy { IOF_POLICY_DEFAULT = 0, IOF_POLICY_TRUST = 1, IOF_POLICY_PROBE = 2 };
+enum iof_policy { IOF_POLICY_DEFAULT = 0, IOF_POLICY_TRUST = 1, IOF_POLICY_PROBE = 2, IOF_POLICY_MLOCK = 3, IOF_POLICY_IO_URING = 4 }; /* iommufd_fast_hold.h */
 enum iof_addresses { IOF_ADDRESSES_VA = 0, IOF_ADDRESSES_SYNTHETIC = 1 };
 enum iof_accounting { IOF_ACCOUNTING_NONE = 0, IOF_ACCOUNTING_USER = 1, IOF_ACCOUNTING_PROCESS = 2, IOF_ACCOUNTING_KERNEL = 3 };
 

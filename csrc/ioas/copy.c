@@ -10,6 +10,7 @@
 
 #include "ioas/fill.h"
 #include "ioas/place.h"
+#include "ioas/va.h"
 
 /* ---- the source ---- */
 
@@ -151,6 +152,25 @@ static struct iof_range slice_range(const struct iof_slice *slice, uint64_t at)
 	return (struct iof_range){ at, at + (slice->length - 1) };
 }
 
+static int fill_one(struct iof_ioas *dst, struct iof_area *area, struct iof_range r)
+{
+	int rc = iofi_area_fill(dst, area, r);
+
+	if (rc || !dst->va_index)
+		return rc;
+	rc = iofi_va_add(dst, area, r);
+	if (rc)
+		iofi_area_unfill(dst, area, r);
+	return rc;
+}
+
+static void unfill_one(struct iof_ioas *dst, struct iof_area *area, struct iof_range r)
+{
+	if (dst->va_index)
+		iofi_va_remove(dst, area, r);
+	iofi_area_unfill(dst, area, r);
+}
+
 static int fill_all(struct iof_ioas *dst, struct iof_slices *s, uint64_t start)
 {
 	uint64_t at = start;
@@ -158,13 +178,13 @@ static int fill_all(struct iof_ioas *dst, struct iof_slices *s, uint64_t start)
 	int rc = 0;
 
 	for (i = 0; i < s->n; at += s->at[i++].length) {
-		rc = iofi_area_fill(dst, s->at[i].area, slice_range(&s->at[i], at));
+		rc = fill_one(dst, s->at[i].area, slice_range(&s->at[i], at));
 		if (rc)
 			break;
 	}
 	while (rc && i--) {
 		at -= s->at[i].length;
-		iofi_area_unfill(dst, s->at[i].area, slice_range(&s->at[i], at));
+		unfill_one(dst, s->at[i].area, slice_range(&s->at[i], at));
 	}
 	return rc;
 }

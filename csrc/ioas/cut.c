@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "ioas/place.h"
+#include "ioas/va.h"
 
 struct cut {
 	struct iof_area *left;
@@ -103,7 +104,11 @@ static int cut(struct iof_ioas *ioas, uint64_t at)
 	c.right = iof_records_get_bare(ioas->records);
 	if (!c.right)
 		return -ENOMEM;
-	rc = split(ioas, &c);
+	rc = iofi_va_cut_begin(ioas, c.left, c.whole, at);
+	if (!rc) {
+		rc = split(ioas, &c);
+		iofi_va_cut_end(ioas, c.left, c.whole, at, !rc);
+	}
 	if (rc)
 		iof_slab_put(&ioas->records->bare, c.right);
 	return rc;

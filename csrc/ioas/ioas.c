@@ -46,6 +46,7 @@ void iof_ioas_dispose(struct iof_ioas *ioas)
 
 	iof_ioas_unmap(ioas, IOF_RANGE_ALL, false, &bytes);
 	iof_space_destroy(ioas->space);
+	iof_va_index_put(ioas->va_index);
 	iof_records_orphan(ioas->records);
 	iof_mem_put(a, ioas->domains, ioas->room * sizeof(struct iof_hwpt *));
 	iof_mem_put(a, ioas->accesses, ioas->access_room * sizeof(*ioas->accesses));

@@ -16,6 +16,7 @@
 
 #include "ioas/context.h"
 #include "ioas/records.h"
+#include "iova/va_index.h"
 #include "iova/space.h"
 
 #define IOF_NOWAIT_BYTES (UINT64_C(64) << 10) /* about a microsecond of work */
@@ -34,6 +35,7 @@ struct iof_ioas {
 	struct iof_ioas_counters count;
 	struct iof_hwpt **domains; /* domains_lock: dense; the last takes the place of one that leaves */
 	uint32_t n_domains, room;
+	struct iof_va_index *va_index; /* changed like `domains`; NULL: nobody has asked for it (va.h) */
 	bool small_pages; /* large pages are off: leaves of at most a PAGE */
 	struct iof_hwpt *first_hwpt, *last_hwpt; /* control lock: in order of creation */
 	struct iof_access **accesses; /* by registration id, NULL: free. Changed under both, like what follows */

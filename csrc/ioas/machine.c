@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "pages/region.h"
+
 /* ---- tables ---- */
 
 static int table_room(struct iof_alloc *a, struct iof_table *t)
@@ -86,7 +88,7 @@ static bool options_ok(const struct iof_machine_options *opt)
 	for (size_t g = 0; g < opt->n_groups; g++)
 		if (!opt->groups[g])
 			return false;
-	return iof_preset_info(opt->preset) && opt->policy <= IOF_HOLD_PROBE && opt->addresses <= IOF_ADDRESS_SYNTHETIC &&
+	return iof_preset_info(opt->preset) && opt->policy <= IOF_HOLD_IO_URING && opt->addresses <= IOF_ADDRESS_SYNTHETIC &&
 	       opt->accounting <= 3;
 }
 
@@ -96,6 +98,8 @@ static int machine_fill(struct iof_machine *m, const struct iof_machine_options 
 
 	if (!rc)
 		rc = iof_memory_init(&m->memory);
+	if (!rc)
+		rc = iof_hold_policy_try(&m->memory, opt->policy);
 	if (!rc && opt->addresses == IOF_ADDRESS_SYNTHETIC)
 		rc = iof_identities_create(m->memory.alloc, &m->memory.identities);
 	return rc ? rc : plug_groups(m, opt);

@@ -3,6 +3,7 @@
 
 #include "ioas/fill.h"
 #include "ioas/place.h"
+#include "ioas/va.h"
 
 int iofi_begin(struct iof_ioas *ioas, bool nowait)
 {
@@ -88,7 +89,20 @@ static void count(struct iof_ioas *ioas, uint64_t maps, uint64_t bytes)
 	iofi_count(&ioas->count.bytes, bytes);
 }
 
-/* The area could not be filled: out of the index again. */
+/* In every page table, and in the address index where there is one. */
+static int show(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
+{
+	int rc = iofi_area_fill(ioas, area, r);
+
+	if (iof_likely(!ioas->va_index) || rc)
+		return rc;
+	rc = iofi_va_add(ioas, area, r);
+	if (rc)
+		iofi_area_unfill(ioas, area, r);
+	return rc;
+}
+
+/* The area could not be shown: out of the index again. */
 static void withdraw(struct iof_ioas *ioas, struct iof_record *rec, struct iof_range r)
 {
 	iof_lock_take(&ioas->records->lock);
@@ -125,7 +139,7 @@ int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq)
 	iof_lock_drop(&ioas->records->lock);
 	if (iof_unlikely(rc))
 		goto out;
-	rc = iofi_area_fill(ioas, &rec->area, r);
+	rc = show(ioas, &rec->area, r);
 	if (iof_unlikely(rc)) {
 		withdraw(ioas, rec, r);
 		goto out;

@@ -5,6 +5,7 @@
 #include "ioas/fill.h"
 #include "ioas/hwpt.h"
 #include "ioas/place.h"
+#include "ioas/va.h"
 
 #define PINNED 1
 
@@ -48,7 +49,7 @@ static void ask(struct iof_ioas *ioas, struct iof_range area)
 static bool idle(struct iof_ioas *ioas)
 {
 	for (uint32_t i = 0; i < ioas->n_domains; i++)
-		if (!iof_rsec_idle(&ioas->domains[i]->rsec))
+		if (!iof_rsec_looks_idle(&ioas->domains[i]->rsec))
 			return false;
 	return true;
 }
@@ -57,6 +58,12 @@ static bool idle(struct iof_ioas *ioas)
 static bool quick(struct iof_ioas *ioas, struct iof_range r)
 {
 	return iof_range_span(r) < IOF_NOWAIT_BYTES && !ioas->n_accesses && idle(ioas);
+}
+
+/* For a caller who may not wait: letting go of memory that is held physically is a system call. */
+static bool short_work(struct iof_ioas *ioas, struct iof_range r)
+{
+	return !atomic_load_explicit(&ioas->memory->physical, memory_order_relaxed) && quick(ioas, r);
 }
 
 /* The way out of the page tables, without the IOVA lock unless `keep`. */
@@ -82,6 +89,8 @@ static void remove_area(struct iof_ioas *ioas, const struct iof_index_entry *e, 
 	struct iof_area *area = iofi_area_of(e);
 	struct iof_record *elsewhere;
 
+	if (iof_unlikely(ioas->va_index))
+		iofi_va_remove(ioas, area, e->range);
 	if (area->held || ioas->n_accesses)
 		cut_off(ioas, area, e->range, nowait || quick(ioas, e->range));
 	iof_space_remove(ioas->space, e->range.start);
@@ -132,7 +141,7 @@ int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint6
 	*bytes = 0;
 	if (iof_unlikely(rc))
 		return rc;
-	rc = nowait && !quick(ioas, r) ? -EAGAIN : unmap_locked(ioas, r, nowait, bytes);
+	rc = nowait && !short_work(ioas, r) ? -EAGAIN : unmap_locked(ioas, r, nowait, bytes);
 	iof_lock_drop(&ioas->records->lock);
 	iofi_end(ioas);
 	return rc;

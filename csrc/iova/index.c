@@ -15,6 +15,7 @@ static void plant(struct iof_index *ix, struct iofi_leaf *leaf)
 {
 	leaf->node = (struct iofi_node){ NULL, 0 };
 	leaf->prev = leaf->next = NULL;
+	leaf->ghosts = 0;
 	leaf->hole = leaf->low = 0;
 	leaf->high = UINT64_MAX;
 	iofi_leaf_pad(leaf);
@@ -68,10 +69,7 @@ static void put_entry(struct iof_index *ix, struct iofi_leaf *leaf, unsigned pos
 {
 	uint64_t hole = iofi_hole_start(leaf, pos);
 
-	iofi_leaf_move(leaf, pos + 1, leaf, pos, leaf->node.count - pos);
-	leaf->start[pos] = r.start;
-	leaf->tail[pos] = (struct iofi_tail){ r.last, value };
-	leaf->node.count++;
+	pos = iofi_leaf_put(leaf, pos, r, value);
 	ix->count++;
 	ix->cursor = leaf;
 	ix->run = pos;
@@ -79,11 +77,10 @@ static void put_entry(struct iof_index *ix, struct iofi_leaf *leaf, unsigned pos
 	/* Nothing of the search's alignment lies in what is left of the hole before its place. */
 	if (r.start == ix->floor.start && hole == ix->floor.from)
 		ix->floor.from = r.last + 1;
-	if (pos + 1 < leaf->node.count) {
-		if (ix->hit.start == r.start)
-			iofi_bound_note(ix, leaf, (struct iof_range){ hole, leaf->start[pos + 1] - 1 }, r);
+	if (ix->late.owner && ix->late.start == hole)
+		iofi_late_take(ix, r, pos + 1 < leaf->node.count);
+	if (pos + 1 < leaf->node.count)
 		return;
-	}
 	/* The hole in front of a leaf's new last entry was owned by the next leaf (or was the tail of the space). */
 	if (leaf->next)
 		leaf->next->hole = r.last + 1;
@@ -103,7 +100,7 @@ int iof_index_insert(struct iof_index *ix, struct iof_range r, uint64_t value)
 		return -EINVAL;
 	if (meets(leaf, pos, r))
 		return -EEXIST;
-	if (iof_unlikely(leaf->node.count == IOFI_FAN)) {
+	if (iof_unlikely(leaf->node.count == IOFI_FAN && !iofi_is_ghost(leaf, pos - (pos > 0)))) {
 		rc = iofi_split(ix, &leaf, &pos, r.start);
 		if (rc)
 			return rc;
@@ -117,13 +114,10 @@ static struct iofi_leaf *entry_at(const struct iof_index *ix, uint64_t start, un
 {
 	struct iofi_leaf *leaf = iofi_leaf_of(ix, start);
 
-	if (leaf == ix->cursor && ix->guess < leaf->node.count && leaf->start[ix->guess] == start) {
-		*pos = ix->guess;
-		return leaf;
-	}
-	iofi_leaf_prefetch(leaf);
-	*pos = iofi_leaf_rank(leaf, start);
-	return *pos < leaf->node.count && leaf->start[*pos] == start ? leaf : NULL;
+	*pos = ix->guess;
+	if (leaf != ix->cursor || *pos >= leaf->node.count || leaf->start[*pos] != start)
+		*pos = iofi_leaf_rank(leaf, start);
+	return *pos < leaf->node.count && leaf->start[*pos] == start && !iofi_is_ghost(leaf, *pos) ? leaf : NULL;
 }
 
 bool iof_index_remove(struct iof_index *ix, uint64_t start)
@@ -134,15 +128,10 @@ bool iof_index_remove(struct iof_index *ix, uint64_t start)
 
 	if (!leaf)
 		return false;
-	if (ix->pending.leaf && ix->pending.start != start)
-		iofi_bound_settle(ix);
-	ix->pending.leaf = NULL;
 	hole = iofi_hole_start(leaf, pos);
 	if (hole < ix->floor.from)
 		ix->floor.from = hole;
-	leaf->node.count--;
-	iofi_leaf_move(leaf, pos, leaf, pos + 1, leaf->node.count - pos);
-	leaf->start[leaf->node.count] = UINT64_MAX;
+	pos = iofi_leaf_take(leaf, pos);
 	ix->count--;
 	ix->cursor = leaf;
 	ix->run = IOFI_NOWHERE;
@@ -152,9 +141,11 @@ bool iof_index_remove(struct iof_index *ix, uint64_t start)
 		if (owner != leaf)
 			owner->hole = hole;
 		after = owner->start[owner == leaf ? pos : 0];
-		iofi_bound_raise(owner, hole, after - 1);
+		iofi_late_note(ix, owner, hole, after - 1);
+	} else if (ix->late.start >= hole) {
+		ix->late.owner = NULL; /* part of the hole behind the last entry now, which has no bound */
 	}
-	if (leaf->node.count < IOFI_LOW)
+	if (iofi_leaf_live(leaf) < IOFI_LOW)
 		iofi_shrink(ix, leaf);
 	return true;
 }
@@ -206,7 +197,9 @@ bool iof_index_join(struct iof_index *ix, uint64_t start)
 		return false;
 	last = leaf->tail[pos].last;
 	iof_index_remove(ix, start);
+	iofi_late_flush(ix);
 	left = iofi_leaf_of(ix, start);
+	iofi_leaf_clear(left);
 	if (iofi_leaf_pos(left, start) == 0)
 		left = left->prev;
 	left_pos = iofi_leaf_rank(left, start);
@@ -222,10 +215,10 @@ static void copy_out(const struct iofi_leaf *leaf, unsigned i, struct iof_index_
 bool iof_index_find(const struct iof_index *ix, uint64_t at, struct iof_index_entry *out)
 {
 	const struct iofi_leaf *leaf = iofi_leaf_of(ix, at);
-	unsigned i;
+	unsigned i = ix->guess;
 
-	__builtin_prefetch(&leaf->start[0]);
-	i = iofi_leaf_rank(leaf, at);
+	if (leaf != ix->cursor || i >= leaf->node.count || leaf->start[i] != at)
+		i = iofi_leaf_rank(leaf, at);
 	if (leaf->start[i] <= at && (at != UINT64_MAX || leaf->node.count) && at <= leaf->tail[i].last) {
 		copy_out(leaf, i, out);
 		return true;
@@ -249,6 +242,8 @@ bool iof_index_first(const struct iof_index *ix, struct iof_range r, struct iof_
 	if (pos == leaf->node.count) {
 		leaf = leaf->next;
 		pos = 0;
+	} else if (iofi_is_ghost(leaf, pos)) {
+		pos++; /* which is none, nor the end */
 	}
 	if (!leaf || leaf->start[pos] > r.last)
 		return false;

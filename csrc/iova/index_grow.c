@@ -152,6 +152,7 @@ static void leaf_halve(struct iof_index *ix, struct iofi_leaf *leaf, unsigned at
 	unsigned n = IOFI_FAN - at;
 
 	right->node = (struct iofi_node){ NULL, n };
+	right->ghosts = 0;
 	iofi_leaf_move(right, 0, leaf, at, n);
 	right->hole = iofi_hole_start(leaf, at);
 	leaf->node.count = at;
@@ -175,11 +176,17 @@ int iofi_split(struct iof_index *ix, struct iofi_leaf **leaf, unsigned *pos, uin
 	unsigned at = run ? *pos : IOFI_FAN / 2;
 	struct iofi_leaf *left = *leaf;
 	struct spare sp;
-	int rc = spare_get(ix, left, &sp);
+	int rc;
 
+	if (left->ghosts) { /* that is room */
+		iofi_leaf_clear(left);
+		*pos = iofi_leaf_pos(left, x);
+		return 0;
+	}
+	rc = spare_get(ix, left, &sp);
 	if (rc)
 		return rc;
-	ix->pending.leaf = NULL;
+	iofi_late_flush(ix);
 	leaf_halve(ix, left, at, sp.leaf, x);
 	graft(ix, &sp, &left->node, &sp.leaf->node, sp.leaf->low);
 	if (*pos > at || at == IOFI_FAN) {

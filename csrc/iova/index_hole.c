@@ -2,13 +2,14 @@
 /*
  * Holes: the search for one that fits, and the bounds that steer it.
  *
- * Bounds are lazy in one direction only. Whoever makes a hole larger raises them at once (iofi_bound_raise()), up to the first
+ * Bounds are lazy in one direction only. Whoever makes a hole larger raises them (iofi_bound_raise()), up to the first
  * node where nothing grows. Whoever makes a hole smaller leaves them. A search that was sent into a subtree by a bound and
  * comes back with nothing computes that bound anew. Each such disappointment is paid for by the insertion that caused it, so
  * a search is O(log n) amortised, and holes that are large enough but wrongly aligned are never looked at twice.
  *
- * One such bound is put right early: an insertion that uses up the hole which a search has just found leaves a note. The next
- * removal settles it while the nodes are still in the cache, unless it gives that very range back, which makes the bound true again.
+ * A removal mostly makes a hole that the next insertion fills, or that the next removal makes larger. So it only notes the hole down as the
+ * *late* one, and the bounds are told when the next removal makes another, or nodes change. A search that the late hole would do for asks the bounds for
+ * holes below it.
  *
  * Searches come in series that ask for the same. What the last one has passed over need not be looked at again: `floor` says
  * below which address no hole takes such a search. Inserting never makes a hole that did; a removal brings the floor down to the hole it makes.
@@ -21,7 +22,9 @@ struct query {
 	uint64_t need; /* the least span: length - 1, but at least 1, because a one-byte hole never fits */
 	uint64_t align;
 	uint64_t or_bits;
-	uint64_t from; /* holes that start below it need not be looked at */
+	uint64_t from; /* holes that start below it need not be looked at, … */
+	uint64_t stop; /* … nor those that start here or above: the late hole will do */
+	uint64_t late; /* where the late hole starts, which bounds do not know; IOFI_NO_HOLE */
 	int64_t reach; /* need, as far as bounds can tell */
 	unsigned class;
 	uint64_t visited;
@@ -47,13 +50,13 @@ static int64_t capacity(uint64_t start, uint64_t last, unsigned class)
 	return last - at < INT64_MAX ? (int64_t)(last - at) : INT64_MAX;
 }
 
-int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class)
+int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class, uint64_t but)
 {
 	uint64_t hole = leaf->hole;
 	int64_t best = 0;
 
 	for (unsigned i = 0; i < leaf->node.count; i++) {
-		if (leaf->start[i] != hole)
+		if (leaf->start[i] != hole && hole != but)
 			best = larger(best, capacity(hole, leaf->start[i] - 1, class));
 		hole = leaf->tail[i].last + 1;
 	}
@@ -75,9 +78,9 @@ int64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class)
 	return larger(larger(m0, m1), larger(m2, m3));
 }
 
-static int64_t held(const struct iofi_node *n, bool leaf, unsigned class)
+static int64_t held(const struct iofi_node *n, bool leaf, unsigned class, uint64_t late)
 {
-	return leaf ? iofi_leaf_capacity(iofi_as_leaf(n), class) : iofi_inner_bound(iofi_as_inner(n), class);
+	return leaf ? iofi_leaf_capacity(iofi_as_leaf(n), class, late) : iofi_inner_bound(iofi_as_inner(n), class);
 }
 
 void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf)
@@ -86,7 +89,7 @@ void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf)
 
 	/* True capacity falls with alignment: after a leaf's first class without any, the rest is 0. Stored bounds need not. */
 	for (unsigned c = 0; c < IOFI_CLASSES; c++) {
-		b = b || !leaf ? held(parent->child[i], leaf, c) : 0;
+		b = b || !leaf ? held(parent->child[i], leaf, c, IOFI_NO_HOLE) : 0;
 		parent->bound[c][i] = b;
 	}
 }
@@ -111,39 +114,34 @@ void iofi_bound_raise(const struct iofi_leaf *leaf, uint64_t start, uint64_t las
 	}
 }
 
-void iofi_bound_note(struct iof_index *ix, const struct iofi_leaf *leaf, struct iof_range hole, struct iof_range r)
+void iofi_late_flush(struct iof_index *ix)
 {
-	unsigned class = ix->hit.class;
-
-	if (hole.start < r.start && capacity(hole.start, r.start - 1, class) >= ix->hit.reach)
-		return;
-	if (hole.last > r.last && capacity(r.last + 1, hole.last, class) >= ix->hit.reach)
-		return;
-	ix->pending.leaf = leaf;
-	ix->pending.start = r.start;
-	ix->pending.class = class;
+	if (ix->late.owner)
+		iofi_bound_raise(ix->late.owner, ix->late.start, ix->late.last);
+	ix->late.owner = NULL;
 }
 
-void iofi_bound_settle(struct iof_index *ix)
+void iofi_late_note(struct iof_index *ix, struct iofi_leaf *leaf, uint64_t start, uint64_t last)
 {
-	const struct iofi_leaf *leaf = ix->pending.leaf;
-	unsigned class = ix->pending.class, i;
-	struct iofi_inner *in = leaf->node.parent;
-	int64_t b;
+	if (ix->late.start < start || ix->late.last > last)
+		iofi_late_flush(ix);
+	ix->late.owner = leaf;
+	ix->late.start = start;
+	ix->late.last = last;
+}
 
-	if (!in)
-		return;
-	b = iofi_leaf_capacity(leaf, class);
-	for (;;) {
-		i = iofi_slot(in, leaf->low);
-		if (in->bound[class][i] <= b)
-			return;
-		in->bound[class][i] = b;
-		if (!in->node.parent)
-			return;
-		b = iofi_inner_bound(in, class);
-		in = in->node.parent;
-	}
+void iofi_late_take(struct iof_index *ix, struct iof_range r, bool left)
+{
+	bool before = left && r.start != ix->late.start, behind = r.last != ix->late.last;
+
+	if (before && behind)
+		iofi_late_flush(ix); /* with a hole as it was: more than the truth will do */
+	else if (before)
+		ix->late.last = r.start - 1;
+	else if (behind)
+		ix->late.start = r.last + 1;
+	else
+		ix->late.owner = NULL;
 }
 
 /* Does [start, last], clipped to the window, take the query? (behaviour.md 3.6bis, step 6) */
@@ -171,7 +169,7 @@ static enum verdict search_leaf(struct query *q, struct iofi_leaf *leaf, bool ed
 	q->visited++;
 	for (; i < leaf->node.count; i++) {
 		if (leaf->start[i] != hole) {
-			if (hole > q->window.last)
+			if (hole > q->window.last || hole >= q->stop)
 				return PAST;
 			if (fits(q, hole, leaf->start[i] - 1)) {
 				q->leaf = leaf;
@@ -220,13 +218,15 @@ static enum verdict search_inner(struct query *q, struct iofi_inner *in, unsigne
 
 		if (k == IOFI_FAN)
 			return GO_ON;
+		if (k > i && in->key[k] >= q->stop)
+			return PAST;
 		edge = edge && k == i;
 		i = k;
 		v = height == 1 ? search_leaf(q, iofi_as_leaf(in->child[i]), edge) :
 				  search_inner(q, iofi_as_inner(in->child[i]), height - 1, edge);
 		if (v != GO_ON)
 			return v;
-		bound[i] = held(in->child[i], height == 1, q->class);
+		bound[i] = held(in->child[i], height == 1, q->class, q->late);
 		edge = false;
 	}
 }
@@ -275,10 +275,19 @@ static bool search_cursor(struct query *q, const struct iof_index *ix)
 
 static bool search_all(struct query *q, struct iof_index *ix)
 {
-	enum verdict v = ix->height ? search_inner(q, iofi_as_inner(ix->root), ix->height, true) :
-				      search_leaf(q, iofi_as_leaf(ix->root), true);
+	bool late = ix->late.owner && fits(q, ix->late.start, ix->late.last);
+	enum verdict v;
 
+	q->late = ix->late.owner ? ix->late.start : IOFI_NO_HOLE;
+	q->stop = late ? q->late : IOFI_NO_HOLE;
+	v = ix->height ? search_inner(q, iofi_as_inner(ix->root), ix->height, true) :
+			 search_leaf(q, iofi_as_leaf(ix->root), true);
 	ix->visited += q->visited;
+	if (late && v != FOUND) {
+		q->leaf = ix->late.owner;
+		q->pos = iofi_leaf_pos(q->leaf, q->late);
+		return true;
+	}
 	return v == FOUND || (v != PAST && search_tail(q, ix));
 }
 
@@ -315,9 +324,6 @@ static void remember_leaf(struct iof_index *ix, const struct query *q)
 
 static void remember(struct iof_index *ix, const struct query *q)
 {
-	ix->hit.start = q->start;
-	ix->hit.reach = q->reach;
-	ix->hit.class = q->class;
 	if (!q->or_bits) {
 		ix->floor.from = q->hole;
 		ix->floor.window = q->window.start;

@@ -51,6 +51,8 @@ static void leaf_unlink(struct iof_index *ix, struct iofi_leaf *leaf)
 
 static void merge_leaves(struct iof_index *ix, struct iofi_leaf *left, struct iofi_leaf *right)
 {
+	iofi_leaf_clear(left);
+	iofi_leaf_clear(right);
 	iofi_leaf_move(left, left->node.count, right, 0, right->node.count);
 	left->node.count += right->node.count;
 	left->high = right->high;
@@ -72,6 +74,12 @@ static void merge_inners(struct iof_index *ix, struct iofi_inner *left, struct i
 	iof_slab_put(&ix->inners, right);
 }
 
+static bool fit_together(const struct iofi_leaf *left, const struct iofi_leaf *right)
+{
+	return left && right && left->node.parent == right->node.parent &&
+	       iofi_leaf_live(left) + iofi_leaf_live(right) <= IOFI_MERGED;
+}
+
 /* Joins slots i and i + 1 if that leaves room. */
 static bool try_merge(struct iof_index *ix, struct iofi_inner *in, unsigned i, bool leaf)
 {
@@ -81,7 +89,7 @@ static bool try_merge(struct iof_index *ix, struct iofi_inner *in, unsigned i, b
 		return false;
 	left = in->child[i];
 	right = in->child[i + 1];
-	if (left->count + right->count > IOFI_MERGED)
+	if (leaf ? !fit_together(iofi_as_leaf(left), iofi_as_leaf(right)) : left->count + right->count > IOFI_MERGED)
 		return false;
 	if (leaf)
 		merge_leaves(ix, iofi_as_leaf(left), iofi_as_leaf(right));
@@ -142,13 +150,14 @@ void iofi_shrink(struct iof_index *ix, struct iofi_leaf *leaf)
 	struct iofi_inner *in = leaf->node.parent;
 	unsigned i;
 
-	if (!in)
+	if (!in || (leaf->node.count && !fit_together(leaf, leaf->next) && !fit_together(leaf->prev, leaf)))
 		return;
+	iofi_late_flush(ix);
 	if (!leaf->node.count) {
 		drop(ix, leaf);
 		return;
 	}
-	i = slot_of(&leaf->node);
+	i = iofi_slot(in, leaf->low);
 	if (try_merge(ix, in, i, true) || (i && try_merge(ix, in, i - 1, true)))
 		shrink_up(ix, in);
 }

@@ -11,14 +11,31 @@ struct walk {
 	uint64_t low; /* where the next leaf's share has to begin */
 	uint64_t hole; /* one past the last entry's last byte */
 	uint64_t entries, leaves, inners;
+	bool late; /* the late hole was where it should be */
 	bool full; /* an entry has ended at 2^64-1: nothing can follow */
 };
 
+static bool ghost_valid(const struct walk *w, const struct iofi_leaf *leaf, unsigned i)
+{
+	return i && i + 1 < leaf->node.count && !iofi_is_ghost(leaf, i - 1) && leaf->start[i] == w->hole &&
+	       leaf->tail[i].last == w->hole - 1;
+}
+
 static bool leaf_entries_valid(struct walk *w, const struct iofi_leaf *leaf)
 {
+	unsigned ghosts = 0;
+
 	for (unsigned i = 0; i < leaf->node.count; i++) {
+		if (iofi_is_ghost(leaf, i)) {
+			ghosts++;
+			if (!ghost_valid(w, leaf, i))
+				return false;
+			continue;
+		}
 		if (w->full || leaf->start[i] < w->hole || leaf->tail[i].last < leaf->start[i])
 			return false;
+		if (leaf == w->ix->late.owner && w->hole == w->ix->late.start)
+			w->late = leaf->start[i] - 1 == w->ix->late.last;
 		if (w->hole < w->ix->floor.from && leaf->start[i] != w->hole &&
 		    iofi_floor_takes(w->ix, w->hole, leaf->start[i] - 1))
 			return false;
@@ -28,8 +45,8 @@ static bool leaf_entries_valid(struct walk *w, const struct iofi_leaf *leaf)
 	for (unsigned i = leaf->node.count; i < IOFI_FAN; i++)
 		if (leaf->start[i] != UINT64_MAX)
 			return false;
-	w->entries += leaf->node.count;
-	return true;
+	w->entries += leaf->node.count - ghosts;
+	return ghosts == leaf->ghosts;
 }
 
 static bool leaf_valid(struct walk *w, const struct iofi_leaf *leaf)
@@ -51,12 +68,13 @@ static bool leaf_valid(struct walk *w, const struct iofi_leaf *leaf)
 }
 
 /* Are the bounds that the parent stores for child i no smaller than what is below? */
-static bool bounds_valid(const struct iofi_inner *in, unsigned i, bool leaf)
+static bool bounds_valid(const struct iof_index *ix, const struct iofi_inner *in, unsigned i, bool leaf)
 {
+	uint64_t but = ix->late.owner && in->child[i] == &ix->late.owner->node ? ix->late.start : IOFI_NO_HOLE;
 	int64_t below;
 
 	for (unsigned c = 0; c < IOFI_CLASSES; c++) {
-		below = leaf ? iofi_leaf_capacity(iofi_as_leaf(in->child[i]), c) :
+		below = leaf ? iofi_leaf_capacity(iofi_as_leaf(in->child[i]), c, but) :
 			       iofi_inner_bound(iofi_as_inner(in->child[i]), c);
 		if (in->bound[c][i] < below)
 			return false;
@@ -88,7 +106,7 @@ static bool inner_valid(struct walk *w, const struct iofi_inner *in, unsigned he
 			return false;
 		ok = height == 1 ? leaf_valid(w, iofi_as_leaf(in->child[i])) :
 				   inner_valid(w, iofi_as_inner(in->child[i]), height - 1);
-		if (!ok || !bounds_valid(in, i, height == 1))
+		if (!ok || !bounds_valid(w->ix, in, i, height == 1))
 			return false;
 	}
 	return padding_valid(in);
@@ -102,7 +120,7 @@ bool iof_index_is_valid(const struct iof_index *ix)
 	if (ix->root->parent || ix->height > IOFI_MAX_HEIGHT)
 		return false;
 	ok = ix->height ? inner_valid(&w, iofi_as_inner(ix->root), ix->height) : leaf_valid(&w, iofi_as_leaf(ix->root));
-	if (!ok || w.before != ix->end || ix->end->next || ix->end->high != UINT64_MAX)
+	if (!ok || (ix->late.owner && !w.late) || w.before != ix->end || ix->end->next || ix->end->high != UINT64_MAX)
 		return false;
 	for (w.before = ix->end; w.before && w.before != ix->cursor;)
 		w.before = w.before->prev;

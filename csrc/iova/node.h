@@ -10,10 +10,12 @@
  *  - Unused starts and keys are UINT64_MAX, unused bounds are 0: searches look at whole arrays, not at counts.
  *  - Leaves partition the 64-bit space: leaf->low .. leaf->high are the starts that belong into it, used or not.
  *  - inner->key[i], i >= 1, is the `low` of the leftmost leaf below child i. key[0] is never looked at.
+ *  - An entry that was removed from between two others stays as a *ghost* of no length, last = start - 1, right behind the entry before
+ *    it: nothing has to move, nor when the place is used again. Two ghosts never adjoin, a leaf's first and last entry are none.
  *  - Only a root leaf may be empty; a root inner node has at least two children.
  *  - leaf->hole is one past the last byte of the entry before the leaf's first (0 when there is none).
- *  - bound[c][i] is at least the largest capacity, for class c, of any hole below child i, and at least every bound stored
- *    below child i. The second half lets a raise stop at the first node where nothing grows.
+ *  - bound[c][i] is at least the largest capacity, for class c, of any hole below child i but the late one, and at least every bound
+ *    stored below child i. The second half lets a raise stop at the first node where nothing grows.
  *
  * The capacity of a hole for a class is last - round_up(start, align): a span, that is the length minus one. 0 stands for "no use":
  * a one-byte hole never takes anything, by the placement rule. Bounds stop at INT64_MAX, "at least so much", so that two of them
@@ -47,7 +49,8 @@ struct iofi_tail {
 };
 
 struct iofi_leaf {
-	_Alignas(IOF_CACHELINE) struct iofi_node node;
+	_Alignas(IOF_CACHELINE) struct iofi_node node; /* its count includes ghosts */
+	uint64_t ghosts;
 	struct iofi_leaf *prev, *next;
 	uint64_t hole;
 	uint64_t low, high;
@@ -76,26 +79,21 @@ struct iof_index {
 	uint32_t guess; /* where in `cursor` the next insertion may well go */
 	uint32_t run; /* where the last insertion went in `cursor`; IOFI_NOWHERE after a removal */
 	struct {
-		uint64_t start; /* what the last search found, … */
-		int64_t reach; /* … and for what span */
-		uint32_t class;
-	} hit;
-	struct {
 		uint64_t from; /* no hole that starts below it takes … */
 		uint64_t window; /* … a search in a window that begins here or later, … */
 		uint64_t align, need; /* … with this alignment, for this span or more */
 		uint64_t start; /* where the last such search found a place, in the hole that starts at `from` */
 	} floor; /* index_hole.c */
 	struct {
-		const struct iofi_leaf *leaf; /* NULL: nothing pending */
-		uint64_t start;
-		uint32_t class;
-	} pending; /* index_hole.c: a bound that the last insertion made too high */
+		struct iofi_leaf *owner; /* NULL: there is none */
+		uint64_t start, last;
+	} late; /* index_hole.c: the hole that the last removal made, while no bound knows of it */
 	struct iof_slab leaves;
 	struct iof_slab inners;
 };
 
 #define IOFI_NOWHERE (UINT32_MAX - 1)
+#define IOFI_NO_HOLE UINT64_MAX
 
 /*
  * The last i with k[i] <= x, or 0. Three rounds of independent compares instead of five dependent ones. k[0] is not read.
@@ -168,6 +166,18 @@ static inline void iofi_leaf_prefetch(const struct iofi_leaf *leaf)
 		__builtin_prefetch((const char *)leaf + i);
 }
 
+/* No entry ends before it starts, and none of the others can begin at 0: something is before a ghost. */
+static inline bool iofi_is_ghost(const struct iofi_leaf *leaf, unsigned i)
+{
+	return leaf->tail[i].last < leaf->start[i];
+}
+
+/* How many entries it has. */
+static inline unsigned iofi_leaf_live(const struct iofi_leaf *leaf)
+{
+	return leaf->node.count - (unsigned)leaf->ghosts;
+}
+
 /* Where the hole before entry i begins (it may be empty). i = count: the hole after the leaf's last entry. */
 static inline uint64_t iofi_hole_start(const struct iofi_leaf *leaf, unsigned i)
 {
@@ -187,8 +197,16 @@ static inline void iofi_leaf_pad(struct iofi_leaf *leaf)
 		leaf->start[i] = UINT64_MAX;
 }
 
+/* index_leaf.c */
+void iofi_leaf_clear(struct iofi_leaf *leaf); /* ghosts go, and entries move together */
+/* The entry at i, which is none, goes. Returns the position of what comes next, count when nothing does. */
+unsigned iofi_leaf_take(struct iofi_leaf *leaf, unsigned i);
+/* An entry comes before position i, into a leaf with room or with a ghost there. Returns where it is. */
+unsigned iofi_leaf_put(struct iofi_leaf *leaf, unsigned i, struct iof_range r, uint64_t value);
+
 /* index_hole.c */
-int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class);
+/* The largest capacity of a leaf's holes, but for the one that starts at `but`; IOFI_NO_HOLE: of all. */
+int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class, uint64_t but);
 int64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class);
 /* Would the search that the floor speaks of find a place in this hole? */
 bool iofi_floor_takes(const struct iof_index *ix, uint64_t start, uint64_t last);
@@ -196,9 +214,11 @@ bool iofi_floor_takes(const struct iof_index *ix, uint64_t start, uint64_t last)
 void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf);
 /* A hole [start, last] is now owned by an entry of the leaf. */
 void iofi_bound_raise(const struct iofi_leaf *leaf, uint64_t start, uint64_t last);
-/* The hole [start, last] has just been taken, but for what is left before and behind r; it belongs to an entry of the leaf. */
-void iofi_bound_note(struct iof_index *ix, const struct iofi_leaf *leaf, struct iof_range hole, struct iof_range r);
-void iofi_bound_settle(struct iof_index *ix);
+/* The same, told to the bounds when it is needed: before anybody looks at them, or nodes change. */
+void iofi_late_note(struct iof_index *ix, struct iofi_leaf *leaf, uint64_t start, uint64_t last);
+void iofi_late_flush(struct iof_index *ix);
+/* r has been put into the late hole; what is before it there is the owner's if `left`, else somebody else has told of it. */
+void iofi_late_take(struct iof_index *ix, struct iof_range r, bool left);
 
 /* index_grow.c */
 /* Makes room for x, whose position is *pos in *leaf; both may move. 0, -ENOMEM. */

@@ -10,19 +10,24 @@
 
 #include "pages/dmabuf.h"
 #include "pages/files.h"
+#include "pages/hold.h"
 #include "util/guard.h"
 
 int iof_memory_init(struct iof_memory *m)
 {
 	int rc = iof_files_create(m->alloc, &m->files);
 
-	return rc ? rc : iof_dmabufs_create(m->alloc, &m->dmabufs);
+	if (!rc)
+		rc = iof_dmabufs_create(m->alloc, &m->dmabufs);
+	return rc || m->alloc->shared ? rc : iofi_holds_create(m->alloc, &m->holds);
 }
 
 void iof_memory_fini(struct iof_memory *m)
 {
 	iof_dmabufs_destroy(m->dmabufs);
 	iof_files_destroy(m->files);
+	iofi_holds_destroy(m->holds);
+	m->holds = NULL;
 	m->dmabufs = NULL;
 	m->files = NULL;
 }
@@ -36,7 +41,7 @@ void iof_memory_forked(struct iof_memory *m)
 bool iof_memory_is_valid(struct iof_memory *m)
 {
 	return (!m->files || iofi_files_is_valid(m->files)) &&
-	       (!m->identities || iof_identities_is_valid(m->identities));
+	       (!m->identities || iof_identities_is_valid(m->identities)) && (!m->holds || iofi_holds_is_valid(m->holds));
 }
 
 /* A dma-buf lets itself be imported; the container is counted there from then on. */
@@ -155,7 +160,7 @@ int iofi_backing_pin(struct iof_pages *p, struct iof_memory *m, uint64_t first, 
 
 	if (!rc)
 		rc = settle(p, m);
-	if (!rc && p->policy == IOF_HOLD_PROBE)
+	if (!rc && p->policy != IOF_HOLD_TRUST)
 		rc = populate(p, m, r);
 	return rc;
 }

@@ -17,26 +17,10 @@
  */
 #include "pages/pages.h"
 
-#include "pages/account_who.h"
-#include "pages/backing.h"
+#include "pages/ext.h"
 #include "pages/identity_hold.h"
-#include "pages/names.h"
-#include "pages/runmap.h"
+#include "pages/physical.h"
 #include "util/guard.h"
-
-struct iof_pages_ext {
-	struct iofi_runmap map;
-	uint64_t holds;
-	uint64_t pinned;
-	struct iofi_names names; /* empty with virtual addresses */
-};
-
-/* Nothing to probe, to name or to count. */
-static inline bool is_plain(const struct iof_pages *p, const struct iof_memory *m)
-{
-	return iofi_is_user(p) && p->policy == IOF_HOLD_TRUST && m->address_mode == IOF_ADDRESS_VA &&
-	       iof_likely(!p->account || !iofi_account_counts(p->account));
-}
 
 int iof_pages_init_user(struct iof_pages *p, const struct iof_memory *m, uint64_t uptr, uint64_t length, bool writable,
 			enum iof_hold_policy policy, struct iof_account *account)
@@ -75,7 +59,7 @@ static int probe_remote(const struct iof_pages *p, struct iof_memory *m, struct 
 
 	if (!iofi_process_lives(owner))
 		return -EFAULT;
-	if (m->address_mode != IOF_ADDRESS_VA || p->policy != IOF_HOLD_PROBE)
+	if (m->address_mode != IOF_ADDRESS_VA || p->policy == IOF_HOLD_TRUST)
 		return 0; /* giving names reads the mappings anyway */
 	rc = iofi_maps_read(m->alloc, owner, r, &maps);
 	if (rc)
@@ -96,7 +80,9 @@ static int pin_part(struct iof_pages *p, struct iof_memory *m, uint64_t first, u
 		return iofi_backing_pin(p, m, first, last);
 	if (iofi_account_is_remote(p->account))
 		return probe_remote(p, m, r);
-	return p->policy == IOF_HOLD_PROBE ? iof_touch(r.start, r.last, p->writable, NULL) : 0;
+	if (p->policy == IOF_HOLD_TRUST || iofi_is_in_region(p, m, r))
+		return 0;
+	return iof_touch(r.start, r.last, p->writable, NULL);
 }
 
 /* How many pages one pin call takes: as many as there is scratch memory for their pointers (R4.3.4). */
@@ -277,6 +263,27 @@ static int hold_more(struct iof_memory *m)
 	return rc;
 }
 
+static void give_fresh(struct iof_pages *p, struct iof_memory *m, uint64_t first, uint64_t last)
+{
+	struct iof_range run;
+
+	for (uint64_t at = first; next_fresh(p->ext, &at, last, &run);)
+		iofi_physical_give(p, m, run);
+}
+
+static int take_fresh(struct iof_pages *p, struct iof_memory *m, struct iof_range slots)
+{
+	struct iof_range run;
+	int rc = 0;
+
+	for (uint64_t at = slots.start; !rc && next_fresh(p->ext, &at, slots.last, &run);) {
+		rc = iofi_physical_take(p, m, run);
+		if (rc && run.start > slots.start)
+			give_fresh(p, m, slots.start, run.start - 1);
+	}
+	return rc;
+}
+
 static int hold_fresh(struct iof_pages *p, struct iof_memory *m, struct iof_range slots)
 {
 	uint64_t fresh;
@@ -287,8 +294,13 @@ static int hold_fresh(struct iof_pages *p, struct iof_memory *m, struct iof_rang
 		return rc;
 	if (!fresh)
 		return hold_more(m);
+	rc = take_fresh(p, m, slots);
+	if (rc)
+		return rc;
 	rc = m->address_mode == IOF_ADDRESS_VA ? charge(p, m, fresh) : hold_named(p, m, slots, fresh);
-	if (!rc)
+	if (rc)
+		give_fresh(p, m, slots.start, slots.last);
+	else
 		p->ext->pinned += fresh;
 	return rc;
 }
@@ -349,9 +361,17 @@ static bool is_whole(const struct iof_pages *p, const struct iof_memory *m, stru
 /* The first hold, of everything: needs no ext. */
 static int whole_hold(struct iof_pages *p, struct iof_memory *m)
 {
-	int rc = pin_memory(p, m, 0, p->npages - 1);
+	struct iof_range all = { 0, p->npages - 1 };
+	int rc = pin_memory(p, m, all.start, all.last);
 
-	return rc ? rc : charge(p, m, p->npages);
+	if (!rc)
+		rc = iofi_physical_take(p, m, all);
+	if (rc)
+		return rc;
+	rc = charge(p, m, p->npages);
+	if (rc)
+		iofi_physical_give(p, m, all);
+	return rc;
 }
 
 /* With the lock, and state BUSY. Returns in *state what it is to become. */
@@ -392,7 +412,12 @@ int iof_pages_hold_slow(struct iof_pages *p, struct iof_memory *m, uint64_t firs
 
 	iof_lock_take(&p->lock);
 	state = atomic_exchange_explicit(&p->state, IOF_PAGES_BUSY, memory_order_acq_rel);
-	rc = hold_locked(p, m, (struct iof_range){ first, last }, &state);
+	rc = iofi_physical_begin(p, m);
+	if (!rc) {
+		rc = hold_locked(p, m, (struct iof_range){ first, last }, &state);
+		if (rc)
+			iofi_physical_end(p, m);
+	}
 	if (state == IOF_PAGES_EMPTY)
 		set_idle(p, m);
 	atomic_store_explicit(&p->state, state, memory_order_release);
@@ -401,8 +426,9 @@ int iof_pages_hold_slow(struct iof_pages *p, struct iof_memory *m, uint64_t firs
 }
 
 /* Lets go of the slots that only this hold had; returns how many. */
-static uint64_t unpin_last(struct iof_pages_ext *ext, struct iof_memory *m, struct iof_range slots)
+static uint64_t unpin_last(struct iof_pages *p, struct iof_memory *m, struct iof_range slots)
 {
+	struct iof_pages_ext *ext = p->ext;
 	uint64_t n = 0, at = slots.start;
 
 	while (at <= slots.last) {
@@ -412,6 +438,7 @@ static uint64_t unpin_last(struct iof_pages_ext *ext, struct iof_memory *m, stru
 			break;
 		if (m->address_mode != IOF_ADDRESS_VA)
 			iofi_names_each(&ext->names, run, m->identities, iofi_identity_unpin);
+		iofi_physical_give(p, m, run);
 		n += iof_range_length(run);
 		at = run.last + 1;
 	}
@@ -426,7 +453,7 @@ static void ext_release(struct iof_pages *p, struct iof_memory *m, struct iof_ra
 
 	if (named)
 		iofi_identity_lock(m->identities);
-	gone = unpin_last(ext, m, slots);
+	gone = unpin_last(p, m, slots);
 	ext->holds--;
 	if (named) {
 		iofi_identity_unreserve(m->identities, ext->holds ? 2 : 2 + 2 * ext->names.n);
@@ -445,6 +472,7 @@ void iof_pages_release_slow(struct iof_pages *p, struct iof_memory *m, uint64_t 
 	iof_lock_take(&p->lock);
 	state = atomic_exchange_explicit(&p->state, IOF_PAGES_BUSY, memory_order_acq_rel);
 	if (state == IOF_PAGES_WHOLE) {
+		iofi_physical_give(p, m, (struct iof_range){ 0, p->npages - 1 });
 		iof_account_uncharge(iofi_pages_account(p), p->npages);
 		state = IOF_PAGES_EMPTY;
 	} else {
@@ -454,6 +482,7 @@ void iof_pages_release_slow(struct iof_pages *p, struct iof_memory *m, uint64_t 
 			state = IOF_PAGES_EMPTY;
 		}
 	}
+	iofi_physical_end(p, m);
 	if (state == IOF_PAGES_EMPTY)
 		set_idle(p, m);
 	atomic_store_explicit(&p->state, state, memory_order_release);
@@ -466,118 +495,4 @@ void iof_pages_fini(struct iof_pages *p, struct iof_memory *m)
 		ext_free(p, m);
 	if (!iofi_is_user(p))
 		iofi_backing_fini(p, m);
-}
-
-/* Readers take the lock too; to them the container is const because nothing they may see changes. */
-static struct iof_pages *reader_lock(const struct iof_pages *p)
-{
-	struct iof_pages *open = (struct iof_pages *)(uintptr_t)p;
-
-	iof_lock_take(&open->lock);
-	return open;
-}
-
-uint64_t iof_pages_address_slow(const struct iof_pages *p, uint64_t byte, uint64_t want, uint64_t *contiguous)
-{
-	struct iof_pages *open = reader_lock(p);
-	uint64_t address = iofi_names_address(&open->ext->names, byte, want, contiguous);
-
-	iof_lock_drop(&open->lock);
-	return address;
-}
-
-/* What a container without ext says, in place of the run map. */
-static bool is_held_whole(const struct iof_pages *p)
-{
-	return atomic_load_explicit(&p->state, memory_order_acquire) == IOF_PAGES_WHOLE;
-}
-
-uint64_t iof_pages_pinned(const struct iof_pages *p)
-{
-	struct iof_pages *open = reader_lock(p);
-	uint64_t n = open->ext ? open->ext->pinned : is_held_whole(p) ? p->npages : 0;
-
-	iof_lock_drop(&open->lock);
-	return p->kind == IOF_PAGES_DMABUF ? 0 : n;
-}
-
-uint64_t iof_pages_intervals(const struct iof_pages *p)
-{
-	struct iof_pages *open = reader_lock(p);
-	uint64_t n = open->ext ? open->ext->holds : is_held_whole(p);
-
-	iof_lock_drop(&open->lock);
-	return n;
-}
-
-uint64_t iof_pages_holds(const struct iof_pages *p, uint64_t slot)
-{
-	struct iof_pages *open = reader_lock(p);
-	uint64_t n = open->ext ? iofi_runmap_span(&open->ext->map, slot, slot).count : is_held_whole(p);
-
-	iof_lock_drop(&open->lock);
-	return n;
-}
-
-uint64_t iof_pages_covered(const struct iof_pages *p, uint64_t first, uint64_t last)
-{
-	struct iof_pages *open = reader_lock(p);
-	uint64_t hole = first, end = last;
-
-	if (open->ext)
-		hole = iofi_runmap_find(&open->ext->map, 0, &hole, &end) ? hole : last + 1;
-	else if (is_held_whole(p))
-		hole = last + 1;
-	iof_lock_drop(&open->lock);
-	return hole - first;
-}
-
-/* Re-derives `pinned` and checks that every pinned slot has a name when it should. */
-static bool ext_is_valid(const struct iof_pages *p, const struct iof_memory *m)
-{
-	const struct iof_pages_ext *ext = p->ext;
-	uint64_t pinned = 0;
-
-	if (!ext->holds || ext->map.reserved != 2 * ext->holds || !iofi_runmap_is_valid(&ext->map))
-		return false;
-	if (iofi_runmap_span(&ext->map, p->npages, UINT64_MAX).count || !iofi_names_is_valid(&ext->names, p->npages))
-		return false;
-	for (uint64_t at = 0; at < p->npages;) {
-		struct iofi_span s = iofi_runmap_span(&ext->map, at, p->npages - 1);
-
-		if (s.count > ext->holds)
-			return false;
-		if (s.count && m->address_mode != IOF_ADDRESS_VA &&
-		    !iofi_names_cover(&ext->names, (struct iof_range){ at, s.last }))
-			return false;
-		pinned += s.count ? s.last - at + 1 : 0;
-		at = s.last + 1;
-	}
-	return pinned == ext->pinned && (m->address_mode != IOF_ADDRESS_VA || !ext->names.n);
-}
-
-/* A file's base is its offset, except while something is held and addresses are virtual. */
-static bool backing_is_valid(const struct iof_pages *p, const struct iof_memory *m, uint8_t state)
-{
-	const struct iofi_backing *b = p->backing;
-
-	if (state == IOF_PAGES_EMPTY)
-		return p->base == b->offset && !b->window;
-	if (m->address_mode != IOF_ADDRESS_VA)
-		return p->base == b->offset;
-	return b->window && p->base == iofi_window_address(b->window, b->offset);
-}
-
-bool iof_pages_is_valid(const struct iof_pages *p, const struct iof_memory *m)
-{
-	struct iof_pages *open = reader_lock(p);
-	uint8_t state = atomic_load_explicit(&p->state, memory_order_acquire);
-	bool ok;
-
-	ok = p->npages && !(p->base & IOF_PAGE_MASK) && p->plain == is_plain(p, m) &&
-	     (state == IOF_PAGES_BUSY) == !!open->ext;
-	ok = ok && (state != IOF_PAGES_WHOLE || m->address_mode == IOF_ADDRESS_VA);
-	ok = ok && (!open->ext || ext_is_valid(p, m)) && (iofi_is_user(p) || backing_is_valid(p, m, state));
-	iof_lock_drop(&open->lock);
-	return ok;
 }

@@ -29,6 +29,8 @@
 enum iof_hold_policy {
 	IOF_HOLD_TRUST = 0, /* bookkeeping only: the caller guarantees the memory */
 	IOF_HOLD_PROBE = 1, /* touched when pinned (written to when the container is writable): -EFAULT if not there */
+	IOF_HOLD_MLOCK = 2, /* the same, and locked in memory: hold.h */
+	IOF_HOLD_IO_URING = 3, /* the same, and pinned for good by a registered buffer */
 };
 
 /* What goes into the page table. */
@@ -39,6 +41,7 @@ enum iof_address_mode {
 
 struct iof_files;
 struct iof_dmabufs;
+struct iofi_holds;
 
 /* Everything a machine's contexts share about memory; lives in the machine. */
 struct iof_memory {
@@ -48,6 +51,8 @@ struct iof_memory {
 	struct iof_dmabufs *dmabufs; /* NULL: no engine dma-bufs */
 	enum iof_address_mode address_mode;
 	enum iof_hold_policy policy; /* the default; a container may ask for another */
+	struct iofi_holds *holds; /* NULL in shared memory: no region, nothing but trust and probe */
+	_Atomic uint32_t regions, physical; /* regions held; regions and holds of containers that hold physically */
 	_Atomic uint32_t scratch; /* bytes of page pointers that a pin call may fill (R4.3.4); 0: the default */
 };
 

@@ -67,7 +67,7 @@ int iofi_engine_map_many(struct iof_handle *h, struct iof_map_many *many)
 	many->failed = 0;
 	if (many->flags & ~(uint32_t)(IOF_MAP_FIXED_IOVA | IOF_MAP_READABLE | IOF_MAP_WRITEABLE))
 		return -EOPNOTSUPP;
-	if (many->policy > IOF_POLICY_PROBE || !iofi_prot_of(many->flags))
+	if (many->policy > IOF_POLICY_IO_URING || !iofi_prot_of(many->flags))
 		return -EINVAL;
 	ioas = ioas_of(h, many->ioas_id);
 	if (!ioas)

@@ -38,10 +38,14 @@ int iofi_engine_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hw
 int64_t iofi_engine_leaves(struct iof_handle *h, uint32_t pt_id, uint64_t start, uint64_t last, size_t n, struct iof_leaf_info *out);
 int iofi_engine_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, struct iof_mapping_info *out);
 int iofi_engine_digest(struct iof_handle *h, uint64_t *out);
+/* va.c */
+int iofi_engine_va_index(struct iof_handle *h, uint32_t ioas_id, struct iof_va_index **out);
 /* dirty.c */
 int64_t iofi_engine_dirty(struct iof_handle *h, struct iof_dirty *dirty);
 /* access.c */
 int iofi_engine_access_open(struct iof_handle *h, const struct iof_access_config *cfg, struct iof_access **out);
+/* place.c */
+int iofi_engine_place(struct iof_handle *h, uint32_t ioas_id, uint64_t address, uint64_t length, uint64_t *iova);
 /* softdev.c */
 int iofi_engine_dma(struct iof_handle *h, struct iof_dma *dma);
 

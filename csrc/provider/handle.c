@@ -5,6 +5,8 @@
 
 #include "iommufd_fast_access.h"
 #include "iommufd_fast_kernel.h"
+#include "iommufd_fast_memory.h"
+#include "iommufd_fast_va.h"
 #include "provider/provider.h"
 
 #define ASK(h, verb, otherwise, ...) ((h)->provider->verb ? (h)->provider->verb(__VA_ARGS__) : (otherwise))
@@ -119,6 +121,11 @@ int iof_ioas_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uin
 	return ASK(h, ioas_mapping, -EOPNOTSUPP, h, ioas_id, start, last, out);
 }
 
+int iof_iova_place(struct iof_handle *h, uint32_t ioas_id, uint64_t address, uint64_t length, uint64_t *iova)
+{
+	return ASK(h, place, -EOPNOTSUPP, h, ioas_id, address, length, iova);
+}
+
 int64_t iof_leaves(struct iof_handle *h, uint32_t pt_id, uint64_t start, uint64_t last, size_t n, struct iof_leaf_info *out)
 {
 	return ASK(h, leaves, -EOPNOTSUPP, h, pt_id, start, last, n, out);
@@ -142,4 +149,9 @@ int iof_access_open(struct iof_handle *h, const struct iof_access_config *cfg, s
 int iof_dma(struct iof_handle *h, struct iof_dma *dma)
 {
 	return ASK(h, dma, -EOPNOTSUPP, h, dma);
+}
+
+int iof_va_index_open(struct iof_handle *ctx, uint32_t ioas_id, struct iof_va_index **out)
+{
+	return ASK(ctx, va_index, -EOPNOTSUPP, ctx, ioas_id, out);
 }

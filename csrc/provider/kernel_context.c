@@ -113,6 +113,7 @@ static const struct iof_provider context_provider = {
 	.ioas_stats = iofi_kernel_ioas_stats,
 	.hwpt_stats = iofi_kernel_hwpt_stats,
 	.ioas_mapping = iofi_kernel_mapping,
+	.place = iofi_kernel_place,
 };
 
 bool iofi_kcontext_is(const struct iof_handle *h)

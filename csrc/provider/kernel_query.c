@@ -241,3 +241,18 @@ int iofi_kernel_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, 
 	iofi_kioas_put(io);
 	return m ? 0 : -ENOENT;
 }
+
+/* Where a map would go if it were one of several in a row: in the ordered part of the space, not in a window of recycle's. */
+int iofi_kernel_place(struct iof_handle *h, uint32_t ioas_id, uint64_t address, uint64_t length, uint64_t *iova)
+{
+	struct iofi_kioas *io = iofi_kioas_get(iofi_kcontext(h), ioas_id);
+	int rc;
+
+	if (!io)
+		return -ENOENT;
+	iof_lock_take(&io->lock);
+	rc = iofi_kspace_row(io, address, length, iova);
+	iof_lock_drop(&io->lock);
+	iofi_kioas_put(io);
+	return rc;
+}

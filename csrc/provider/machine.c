@@ -8,7 +8,9 @@
 #include "ioas/valid.h"
 #include "iommufd_fast.h"
 
-_Static_assert(IOF_POLICY_TRUST - 1 == IOF_HOLD_TRUST && IOF_POLICY_PROBE - 1 == IOF_HOLD_PROBE, "policies");
+_Static_assert(IOF_POLICY_TRUST - 1 == IOF_HOLD_TRUST && IOF_POLICY_PROBE - 1 == IOF_HOLD_PROBE &&
+		       IOF_POLICY_MLOCK - 1 == IOF_HOLD_MLOCK && IOF_POLICY_IO_URING - 1 == IOF_HOLD_IO_URING,
+	       "policies");
 _Static_assert((int)IOF_ADDRESSES_SYNTHETIC == (int)IOF_ADDRESS_SYNTHETIC, "address modes");
 _Static_assert((int)IOF_ACCOUNTING_PROCESS == (int)IOF_ACCOUNT_PROCESS, "accounting");
 
@@ -16,7 +18,7 @@ int iof_machine_create(const struct iof_machine_config *cfg, struct iof_machine 
 {
 	struct iof_machine_options opt;
 
-	if (cfg->size != sizeof(*cfg) || cfg->policy > IOF_POLICY_PROBE)
+	if (cfg->size != sizeof(*cfg) || cfg->policy > IOF_POLICY_IO_URING)
 		return -EINVAL;
 	opt = (struct iof_machine_options){
 		.alloc = cfg->alloc,

@@ -14,6 +14,7 @@
 
 struct iof_access;
 struct iof_access_config;
+struct iof_va_index;
 
 struct iof_provider {
 	const char *name;
@@ -40,12 +41,14 @@ struct iof_provider {
 	int (*hwpt_stats)(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats *out);
 	int (*ioas_mapping)(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last,
 			    struct iof_mapping_info *out);
+	int (*place)(struct iof_handle *h, uint32_t ioas_id, uint64_t address, uint64_t length, uint64_t *iova);
 	int64_t (*leaves)(struct iof_handle *h, uint32_t pt_id, uint64_t start, uint64_t last, size_t n,
 			  struct iof_leaf_info *out);
 	int64_t (*dirty)(struct iof_handle *h, struct iof_dirty *dirty);
 	int (*digest)(struct iof_handle *h, uint64_t *out);
 	int (*access_open)(struct iof_handle *h, const struct iof_access_config *cfg, struct iof_access **out);
 	int (*dma)(struct iof_handle *h, struct iof_dma *dma);
+	int (*va_index)(struct iof_handle *h, uint32_t ioas_id, struct iof_va_index **out);
 };
 
 /* What poll(2) says of a file that has no such operation. */

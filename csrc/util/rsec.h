@@ -82,6 +82,17 @@ static inline void iof_rsec_leave(struct iof_rsec *r, unsigned token)
 	atomic_fetch_sub_explicit(&r->stripe[token / 2].inside[token % 2], 1, memory_order_release);
 }
 
+/* Is anybody inside, as it looks? Orders nothing. */
+static inline bool iof_rsec_looks_idle(const struct iof_rsec *r)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
+		n |= atomic_load_explicit(&r->stripe[i].inside[0], memory_order_relaxed) |
+		     atomic_load_explicit(&r->stripe[i].inside[1], memory_order_relaxed);
+	return !n;
+}
+
 /* True when each counter was seen at 0 after the barrier: no section that can see entries cleared before is left. */
 static inline bool iof_rsec_idle(struct iof_rsec *r)
 {

@@ -44,5 +44,12 @@ cdef object u64_array(object values, str name):
     return np.ascontiguousarray(a, dtype=np.uint64)
 
 
+cdef object u64_values(object values, str name):
+    """The same, and a list may hold integers of any size: NumPy would make floats of small and very large ones."""
+    if isinstance(values, (list, tuple)):
+        return np.fromiter([u64(v, f"{name}[{i}]") for i, v in enumerate(values)], np.uint64, len(values))
+    return u64_array(values, name)
+
+
 cdef uint64_t *data(object array) noexcept:
     return <uint64_t *>cnp.PyArray_DATA(<cnp.ndarray>array)

@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_
 
 cimport numpy as cnp
 
-from iommufd_fast._core.args cimport u64, u64_array
+from iommufd_fast._core.args cimport u64, u64_values
 from iommufd_fast._core.capi cimport *
 from iommufd_fast._core.channel cimport Handle
 from iommufd_fast._core.commands cimport ContextHandle
@@ -19,10 +19,7 @@ cdef cnp.ndarray as_array(values, str name, Py_ssize_t n):
     """A contiguous uint64 array of n entries (-1: any number); one integer stands for n equal ones."""
     if n >= 0 and not cnp.PyArray_Check(values) and hasattr(values, "__index__"):
         return np.full(n, u64(values, name), np.uint64)
-    if isinstance(values, (list, tuple)):  # NumPy would make floats of a list with small and very large integers
-        array = np.fromiter([u64(v, f"{name}[{i}]") for i, v in enumerate(values)], np.uint64, len(values))
-    else:
-        array = u64_array(values, name)
+    array = u64_values(values, name)
     if 0 <= n != array.shape[0]:
         raise ValueError(f"{name} has {array.shape[0]} entries, expected {n}")
     return array

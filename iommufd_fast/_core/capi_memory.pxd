@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Declarations of what iommufd_fast_va.h adds to the C API."""
+from libc.stdint cimport uint32_t, uint64_t
+
+from iommufd_fast._core.capi cimport iof_handle
+
+cdef extern from "iommufd_fast_va.h" nogil:
+    struct iof_va_index:
+        pass
+    struct iof_va_stats:
+        uint64_t runs, bytes, tables, knots
+
+    int iof_va_index_open(iof_handle *ctx, uint32_t ioas_id, iof_va_index **out)
+    void iof_va_index_put(iof_va_index *ix)
+    void iof_va_index_stats(const iof_va_index *ix, iof_va_stats *out)
+    uint64_t iof_va_to_iova(const iof_va_index *ix, uint64_t va, uint64_t *length)
+    size_t iof_va_to_iova_many(const iof_va_index *ix, size_t n, const uint64_t *vas, uint64_t *iovas,
+                               uint64_t *lengths)

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Buffer
+
+from iommufd_fast._core.commands import ContextHandle
+
+class VaIndex:
+    def find(self, memory: Buffer | int, length: int | None) -> tuple[int, int, int, int]: ...
+    def find_many(self, addresses: ArrayLike) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]: ...
+    def stats(self) -> tuple[int, int, int, int]: ...
+
+def open_index(h: ContextHandle, ioas: int) -> VaIndex | int: ...
