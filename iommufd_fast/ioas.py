@@ -51,6 +51,7 @@ class Ioas(Addressing):
         iovas: ArrayLike | None = None,
         access: str = "rw",
         trusted: bool = False,
+        policy: str | None = None,
     ) -> NDArray[np.uint64]:
         """Map many ranges of this process's memory, all or nothing.
 
@@ -64,6 +65,8 @@ class Ioas(Addressing):
             What devices may do.
         trusted : bool
             False: check that the memory is there. True: take the caller's word.
+        policy : {"trust", "probe", "mlock", "io_uring"}, optional
+            How the memory is held, instead of `trusted`: see `Machine`.
 
         Returns
         -------
@@ -76,9 +79,11 @@ class Ioas(Addressing):
             ``.index`` is the entry that was refused, ``.errno`` says why. Nothing is mapped.
         """
         self.check_open()
-        policy = machines.POLICIES["trust" if trusted else "probe"]
+        how = policy or ("trust" if trusted else "probe")
+        if how not in machines.POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(map(repr, machines.POLICIES))}, not {policy!r}")
         err, index, out = batch.map_many(
-            self.context._h, self.id, access_flags(access), policy, addresses, lengths, iovas
+            self.context._h, self.id, access_flags(access), machines.POLICIES[how], addresses, lengths, iovas
         )
         if err < 0:
             raise failed(err, "map", f"cannot map entry {index} of the batch into {self._what()}", index=index)

@@ -16,7 +16,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PATHS = ("c", "python")
 PATTERNS = ("pair", "churn")
 PRESETS = ("intel", "amd")
-POLICIES = ("trust", "probe")
+POLICIES = ("trust", "probe", "mlock", "io_uring")
 PAGES = ("auto", "4K")
 
 

@@ -30,7 +30,7 @@ def _counts() -> dict[str, Any]:
 _RESULT = _object(
     {
         "preset": {"type": "string", "enum": ["intel", "amd"]},
-        "policy": {"type": "string", "enum": ["trust", "probe"]},
+        "policy": {"type": "string", "enum": ["trust", "probe", "mlock", "io_uring"]},
         "path": {"type": "string", "enum": ["c", "python"]},
         "live": _COUNT,
         "page": {"type": "string", "enum": ["auto", "4K"]},
