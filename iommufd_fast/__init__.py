@@ -21,8 +21,10 @@ from iommufd_fast._core.origins import track_origins
 from iommufd_fast._paths import get_include, get_library_dir
 from iommufd_fast._version import __version__
 from iommufd_fast.access import Access, Pin
+from iommufd_fast.arena import ArenaStats, DmaArena, DmaBuffer
 from iommufd_fast.context import Iommufd
 from iommufd_fast.device import Device, DeviceInfo
+from iommufd_fast.dmaarray import DmaArray, PageSizeWarning
 from iommufd_fast.dmabuf import DmaBuf
 from iommufd_fast.endpoint import Endpoint
 from iommufd_fast.errors import (
@@ -51,19 +53,25 @@ from iommufd_fast.interrupts import Interrupts
 from iommufd_fast.ioas import Ioas
 from iommufd_fast.kernel import DeviceRegion, KernelDevice, VfioDevice
 from iommufd_fast.machine import IotlbStats, Machine, MachineDevice, SoftDevice, default_machine
+from iommufd_fast.mapcache import CachedMapping, MapCache, MapCacheStats
 from iommufd_fast.providers import open
 from iommufd_fast.records import ContextStats, IoasStats, MappingInfo
 from iommufd_fast.viommu import HwQueue, Region, Vdevice, Viommu
 
 __all__ = [
     "Access",
+    "ArenaStats",
     "BadAddress",
     "Busy",
+    "CachedMapping",
     "ContextStats",
     "Device",
     "DeviceInfo",
     "DeviceRegion",
+    "DmaArena",
+    "DmaArray",
     "DmaBuf",
+    "DmaBuffer",
     "DmaFault",
     "Endpoint",
     "Event",
@@ -88,6 +96,8 @@ __all__ = [
     "KernelDevice",
     "Machine",
     "MachineDevice",
+    "MapCache",
+    "MapCacheStats",
     "Mapping",
     "MappingInfo",
     "NoDevice",
@@ -95,6 +105,7 @@ __all__ = [
     "NotPermitted",
     "NotSupported",
     "OutOfMemory",
+    "PageSizeWarning",
     "Pin",
     "RangeExists",
     "RangeOverflow",

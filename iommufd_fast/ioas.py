@@ -16,6 +16,7 @@ from iommufd_fast._core.origins import origin
 from iommufd_fast.addressing import Addressing
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
+from iommufd_fast.memory import DriverMemory
 from iommufd_fast.records import IoasStats, MappingInfo
 from iommufd_fast.sharing import LAST
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _ACCESS = {2: "w", 4: "r", 6: "rw"}
 
 
-class Ioas(Addressing):
+class Ioas(DriverMemory, Addressing):
     """An I/O address space, made by `Iommufd.ioas`.
 
     Everything may be called from any thread. Closing destroys it; that is refused while a device is attached.
@@ -236,6 +237,8 @@ class Ioas(Addressing):
         """
         if self.closed or self.context._h.forked:
             return
+        if self._caches and not self._holders():
+            self._end_caches()
         err = self.context._h.destroy(self.id)
         if err < 0:
             raise failed(err, "destroy", f"cannot destroy {self._what()}", holders=self._holders())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from iommufd_fast._core import machines
 from iommufd_fast._core.capsules import of_machine
-from iommufd_fast._core.held import Held, hold_memory
+from iommufd_fast._core.heldmemory import HeldMemory, hold_memory
 from iommufd_fast.errors import check
 from iommufd_fast.remedies import refused_hold
 
@@ -166,7 +166,7 @@ class Machine:
 
     def hold(
         self, memory: Buffer | int, length: int | None = None, *, policy: str | None = None, access: str = "rw"
-    ) -> Held:
+    ) -> HeldMemory:
         """Hold memory before it is mapped piece by piece.
 
         Mapping a part of it costs as little as with "trust" then, with the same policy or with "probe".
@@ -193,7 +193,7 @@ class Machine:
         number = _choice("policy", name, machines.POLICIES)
         writable = _choice("access", access, {"rw": 1, "r": 0})
         made = hold_memory(self._core, memory, length, number, bool(writable), name)
-        if isinstance(made, Held):
+        if isinstance(made, HeldMemory):
             return made
         err, address, size = made
         raise refused_hold(err, "map", f"cannot hold {size:#x} bytes at address {address:#x} by {name!r}", size)

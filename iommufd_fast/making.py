@@ -33,6 +33,7 @@ class Maker:
     """The part of `Iommufd` that makes page tables, queues, vIOMMUs, accesses and mappings of its file."""
 
     _h: ContextHandle
+    _ioases: dict[int, Ioas]
     _hwpts: dict[int, Hwpt]
     _objects: dict[int, ContextObject]
     _accesses: set[Access]
@@ -205,6 +206,8 @@ class Maker:
         """Before the context is closed: what holds it open, and what must not be used afterwards."""
         for access in list(self._accesses):
             access.close()
+        for ioas in list(self._ioases.values()):
+            ioas._end_caches()
         for region in list(self._regions):
             region._abandon()
         for made in list(self._objects.values()):

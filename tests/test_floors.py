@@ -24,6 +24,7 @@ C_FLOORS = {
     "dispatch": {"util", "iova", "pagetable", "pages", "ioas"},
     "include": {"dispatch"},  # the public header: the uAPI structs and opaque types
     "provider": {"util", "iova", "pagetable", "pages", "ioas", "dispatch", "include"},
+    "memory": {"util", "iova", "include"},  # stands on handles alone: no provider's insides
     "preload": {"util", "iova", "pagetable", "pages", "ioas", "dispatch", "include", "provider"},
 }
 

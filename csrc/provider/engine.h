@@ -43,6 +43,8 @@ int iofi_engine_va_index(struct iof_handle *h, uint32_t ioas_id, struct iof_va_i
 int64_t iofi_engine_dirty(struct iof_handle *h, struct iof_dirty *dirty);
 /* access.c */
 int iofi_engine_access_open(struct iof_handle *h, const struct iof_access_config *cfg, struct iof_access **out);
+/* place.c */
+int iofi_engine_place(struct iof_handle *h, uint32_t ioas_id, uint64_t address, uint64_t length, uint64_t *iova);
 /* softdev.c */
 int iofi_engine_dma(struct iof_handle *h, struct iof_dma *dma);
 

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "iommufd_fast_access.h"
+#include "iommufd_fast_memory.h"
 #include "iommufd_fast_va.h"
 #include "provider/provider.h"
 
@@ -117,6 +118,11 @@ int iof_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats
 int iof_ioas_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, struct iof_mapping_info *out)
 {
 	return ASK(h, ioas_mapping, -EOPNOTSUPP, h, ioas_id, start, last, out);
+}
+
+int iof_iova_place(struct iof_handle *h, uint32_t ioas_id, uint64_t address, uint64_t length, uint64_t *iova)
+{
+	return ASK(h, place, -EOPNOTSUPP, h, ioas_id, address, length, iova);
 }
 
 int64_t iof_dirty(struct iof_handle *h, struct iof_dirty *dirty)

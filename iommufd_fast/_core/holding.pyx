@@ -14,6 +14,8 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
+from iommufd_fast._core.dlpack import DlpackBuffer
+
 cdef extern from "numpy/arrayobject.h":
     bint PyDataType_REFCHK(cnp.PyArray_Descr *dtype)
 
@@ -65,6 +67,8 @@ cdef int export(memory, bint writable, Py_buffer *view) except -1:
     except (BufferError, ValueError) as error:
         refused = error
     except TypeError:
+        if hasattr(memory, "__dlpack__"):
+            return export(DlpackBuffer(memory), writable, view)
         raise NoBuffer(f"cannot map {type(memory).__name__}: it is neither a buffer nor an address") from None
     with memoryview(memory) as look:
         if not look.contiguous:
