@@ -95,7 +95,7 @@ static int chunk(struct transfer *t, struct iof_hwpt *hwpt, uint64_t *n)
 
 static int through(struct transfer *t, struct iof_hwpt *hwpt, uint64_t *n)
 {
-	unsigned token = iof_rsec_enter(&hwpt->rsec);
+	unsigned token = iofi_hwpt_enter(hwpt);
 	int rc;
 
 	/* Said inside the section: an unmap that waited for this section reads it, one that did not cleared its entries before our walk. */
