@@ -18,6 +18,7 @@ from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
 from iommufd_fast.memory import DriverMemory
 from iommufd_fast.records import IoasStats, MappingInfo
+from iommufd_fast.reshaping import Reshaping
 from iommufd_fast.sharing import LAST
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _ACCESS = {2: "w", 4: "r", 6: "rw"}
 
 
-class Ioas(DriverMemory, Addressing):
+class Ioas(DriverMemory, Addressing, Reshaping):
     """An I/O address space, made by `Iommufd.ioas`.
 
     Everything may be called from any thread. Closing destroys it; that is refused while a device is attached.

@@ -22,10 +22,15 @@ KERNEL: dict[tuple[str, int], str] = {
     ("vfio", _e.ENOENT): "there is no such file; /dev/vfio/devices lists what there is",
     ("vfio", _e.EACCES): "it may be opened by root, or by who was given the file (chown, a udev rule)",
     ("vfio", _e.EBUSY): "somebody has the device, or its group through /dev/vfio/N, open already; close that first",
-    ("bind", _e.EPERM): "another context owns the group, or its DMA is not safe to give away (a device of the group has "
+    (
+        "bind",
+        _e.EPERM,
+    ): "another context owns the group, or its DMA is not safe to give away (a device of the group has "
     "another driver; or interrupts are not remapped); bind all devices of the group to vfio-pci",
-    ("bind", _e.EBUSY): "its group is open through the legacy file (/dev/vfio/N), or a driver of the kernel owns it; close "
-    "that first",
+    (
+        "bind",
+        _e.EBUSY,
+    ): "its group is open through the legacy file (/dev/vfio/N), or a driver of the kernel owns it; close that first",
     ("bind", _e.EINVAL): "it is bound already, by this or another process; close it there first",
     ("map", _e.EFAULT): "the memory is not there, not writable, or a device's own (a mapped BAR): that cannot be "
     "pinned; export it as a dma-buf and give that to map_file()",
@@ -89,5 +94,7 @@ def refused_hold(err: int, operation: str, what: str, size: int) -> IommufdError
     if number == _e.ENOMEM:
         return from_errno(number, f"{what}: {memlock(size)}")
     if number in (_e.EPERM, _e.EOPNOTSUPP):
-        return from_errno(number, f"{what}: io_uring cannot hold it: {why_no_io_uring(number)}, or it is a file on disk")
+        return from_errno(
+            number, f"{what}: io_uring cannot hold it: {why_no_io_uring(number)}, or it is a file on disk"
+        )
     return failed(err, operation, what)

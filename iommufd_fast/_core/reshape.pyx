@@ -7,6 +7,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from iommufd_fast._core.capi cimport iof_policy
 from iommufd_fast._core.capi_memory cimport *
 from iommufd_fast._core.commands cimport ContextHandle
+from iommufd_fast._core.mapping cimport Mapping
 
 
 cdef int tell(void *arg, uint64_t done, uint64_t total) noexcept with gil:
@@ -33,7 +34,9 @@ def map_parallel(ContextHandle h not None, uint32_t ioas, uint32_t flags, int po
     m.size = sizeof(m)
     m.ioas_id, m.flags, m.policy, m.threads = ioas, flags, <iof_policy>policy, threads
     m.address, m.length, m.iova, m.piece, m.pieces = address, length, iova, 0, 0
-    m.progress = NULL if progress is None else tell
+    m.progress = NULL
+    if progress is not None:
+        m.progress = tell
     m.arg = <void *>p
     h.enter()
     with nogil:
@@ -64,3 +67,9 @@ def entries(ContextHandle h not None, uint32_t ioas):
     if err < 0:
         return err
     return e.mappings, e.coalesced, e.limit, {1 << i: e.leaves[i] for i in range(64) if e.leaves[i]}, e.fewest
+
+
+def trim(Mapping m not None, uint64_t inside, uint64_t size):
+    """A handle for whole pages becomes one for `size` bytes of them, `inside` bytes behind their beginning."""
+    m.at, m.base, m.size = m.at + inside, m.base + inside, size
+    return m
