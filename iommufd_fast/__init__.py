@@ -47,6 +47,15 @@ from iommufd_fast.errors import (
 )
 from iommufd_fast.events import Event, EventQueue
 from iommufd_fast.faults import Fault, FaultQueue
+from iommufd_fast.guest import (
+    AmdGuest,
+    Smmuv3Command,
+    Smmuv3Event,
+    Smmuv3Stage1,
+    VtdInvalidate,
+    VtdStage1,
+    smmuv3_descriptor,
+)
 from iommufd_fast.hwinfo import HwCapability, HwInfo, HwInfoType
 from iommufd_fast.hwpt import Hwpt, HwptStats
 from iommufd_fast.interrupts import Interrupts
@@ -55,11 +64,12 @@ from iommufd_fast.kernel import DeviceRegion, KernelDevice, VfioDevice
 from iommufd_fast.machine import IotlbStats, Machine, MachineDevice, SoftDevice, default_machine
 from iommufd_fast.mapcache import CachedMapping, MapCache, MapCacheStats
 from iommufd_fast.providers import open
-from iommufd_fast.records import ContextStats, IoasStats, MappingInfo
+from iommufd_fast.records import ContextStats, IoasStats, LeafInfo, MappingInfo
 from iommufd_fast.viommu import HwQueue, Region, Vdevice, Viommu
 
 __all__ = [
     "Access",
+    "AmdGuest",
     "ArenaStats",
     "BadAddress",
     "Busy",
@@ -94,6 +104,7 @@ __all__ = [
     "IommufdError",
     "IotlbStats",
     "KernelDevice",
+    "LeafInfo",
     "Machine",
     "MachineDevice",
     "MapCache",
@@ -111,11 +122,16 @@ __all__ = [
     "RangeOverflow",
     "RangeReserved",
     "Region",
+    "Smmuv3Command",
+    "Smmuv3Event",
+    "Smmuv3Stage1",
     "SoftDevice",
     "UnknownCommand",
     "Vdevice",
     "VfioDevice",
     "Viommu",
+    "VtdInvalidate",
+    "VtdStage1",
     "__version__",
     "default_machine",
     "dma_rmb",
@@ -123,6 +139,7 @@ __all__ = [
     "get_include",
     "get_library_dir",
     "open",
+    "smmuv3_descriptor",
     "track_origins",
     "uapi",
 ]

@@ -63,6 +63,7 @@ static const struct iof_provider context_provider = {
 	.hwpt_stats = iofi_engine_hwpt_stats,
 	.ioas_mapping = iofi_engine_mapping,
 	.place = iofi_engine_place,
+	.leaves = iofi_engine_leaves,
 	.dirty = iofi_engine_dirty,
 	.digest = iofi_engine_digest,
 	.access_open = iofi_engine_access_open,
