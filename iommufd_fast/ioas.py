@@ -19,6 +19,7 @@ from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
 from iommufd_fast.memory import DriverMemory
 from iommufd_fast.records import IoasStats, LeafInfo, MappingInfo
+from iommufd_fast.reshaping import Reshaping
 from iommufd_fast.sharing import LAST
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _ACCESS = {2: "w", 4: "r", 6: "rw"}
 
 
-class Ioas(DriverMemory, Addressing):
+class Ioas(DriverMemory, Addressing, Reshaping):
     """An I/O address space, made by `Iommufd.ioas`.
 
     Everything may be called from any thread. Closing destroys it; that is refused while a device is attached.
@@ -53,6 +54,7 @@ class Ioas(DriverMemory, Addressing):
         iovas: ArrayLike | None = None,
         access: str = "rw",
         trusted: bool = False,
+        policy: str | None = None,
     ) -> NDArray[np.uint64]:
         """Map many ranges of this process's memory, all or nothing.
 
@@ -66,6 +68,8 @@ class Ioas(DriverMemory, Addressing):
             What devices may do.
         trusted : bool
             False: check that the memory is there. True: take the caller's word.
+        policy : {"trust", "probe", "mlock", "io_uring"}, optional
+            How the memory is held, instead of `trusted`: see `Machine`.
 
         Returns
         -------
@@ -78,9 +82,11 @@ class Ioas(DriverMemory, Addressing):
             ``.index`` is the entry that was refused, ``.errno`` says why. Nothing is mapped.
         """
         self.check_open()
-        policy = machines.POLICIES["trust" if trusted else "probe"]
+        how = policy or ("trust" if trusted else "probe")
+        if how not in machines.POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(map(repr, machines.POLICIES))}, not {policy!r}")
         err, index, out = batch.map_many(
-            self.context._h, self.id, access_flags(access), policy, addresses, lengths, iovas
+            self.context._h, self.id, access_flags(access), machines.POLICIES[how], addresses, lengths, iovas
         )
         if err < 0:
             raise failed(err, "map", f"cannot map entry {index} of the batch into {self._what()}", index=index)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from iommufd_fast._core import machines
 from iommufd_fast._core.capsules import of_machine
+from iommufd_fast._core.heldmemory import HeldMemory, hold_memory
 from iommufd_fast.errors import check
+from iommufd_fast.remedies import refused_hold
 
 if TYPE_CHECKING:
-    from typing_extensions import CapsuleType
+    from typing_extensions import Buffer, CapsuleType
 
     from iommufd_fast.context import Iommufd
     from iommufd_fast.dmabuf import DmaBuf
@@ -88,8 +90,9 @@ class Machine:
         Page-table formats, aperture, reserved regions and nesting of its devices; docs/contract.md has the table.
     groups : iterable of int
         How many devices each isolation group has. ``()``: none yet, see `plug`.
-    policy : {"trust", "probe"}
-        Whether memory is taken on trust when mapped, or checked to be there.
+    policy : {"trust", "probe", "mlock", "io_uring"}
+        How memory is held while it is mapped: taken on trust; checked to be there; locked in memory (mlock counted
+        page by page, the program's own locks stay); or pinned for good by io_uring's registered buffers.
     addresses : {"va", "synthetic"}
         What page tables hold: addresses of this process, or made-up ones by which two mappings of one page
         translate alike.
@@ -121,6 +124,8 @@ class Machine:
         )
         name = f"machine {preset!r} at {id(self):#x}"
         made = machines.create_machine(_choice("preset", preset, machines.PRESETS), counts, *numbers, name, policy)
+        if isinstance(made, int) and policy == "io_uring":
+            raise refused_hold(made, "machine", f"cannot create {name} with policy 'io_uring'", 0)
         self._core: machines.MachineHandle = check(made, "machine", f"cannot create {name}")
         self._plugging = threading.Lock()
         self._synthetic = addresses == "synthetic"
@@ -158,6 +163,40 @@ class Machine:
         from iommufd_fast.dmabuf import DmaBuf
 
         return DmaBuf._make(self, self._core, machines.as_u64(size, "size"))
+
+    def hold(
+        self, memory: Buffer | int, length: int | None = None, *, policy: str | None = None, access: str = "rw"
+    ) -> HeldMemory:
+        """Hold memory before it is mapped piece by piece.
+
+        Mapping a part of it costs as little as with "trust" then, with the same policy or with "probe".
+
+        Parameters
+        ----------
+        memory : buffer or int
+            A contiguous object with the buffer protocol, which is kept alive, or an address.
+        length : int, optional
+            Needed for an address; all of an object by default.
+        policy : {"trust", "probe", "mlock", "io_uring"}, optional
+            The machine's by default.
+        access : {"rw", "r"}
+            What devices will do. The memory is looked at for that.
+
+        Raises
+        ------
+        BadAddress
+            It is not there, or read-only.
+        OutOfMemory
+            The limit of locked memory; the sentence says what is needed. ``iommufd-fast limits`` shows it.
+        """
+        name = self._core.policy if policy is None else policy
+        number = _choice("policy", name, machines.POLICIES)
+        writable = _choice("access", access, {"rw": 1, "r": 0})
+        made = hold_memory(self._core, memory, length, number, bool(writable), name)
+        if isinstance(made, HeldMemory):
+            return made
+        err, address, size = made
+        raise refused_hold(err, "map", f"cannot hold {size:#x} bytes at address {address:#x} by {name!r}", size)
 
     @property
     def capsule(self) -> CapsuleType:

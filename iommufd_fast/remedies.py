@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import errno as _e
+import os
 import resource
 from pathlib import Path
+
+from iommufd_fast.errors import IommufdError, failed, from_errno
 
 # As in errors.py: {names} are the facts given to failed().
 KERNEL: dict[tuple[str, int], str] = {
@@ -68,3 +71,30 @@ def memlock(size: int) -> str:
         f"{size} bytes are to be pinned and {used} are already, but the limit of locked memory is {limit} bytes: raise "
         f"it to {used + size} or more (ulimit -l {-(-(used + size) // 1024)}, or LimitMEMLOCK= of the service)"
     )
+
+
+def why_no_io_uring(number: int) -> str:
+    """Why the policy "io_uring" cannot be had, from the errno that said so."""
+    try:
+        disabled = Path("/proc/sys/kernel/io_uring_disabled").read_text(encoding="ascii").strip()
+    except OSError:
+        disabled = "0"
+    if disabled != "0":
+        return f"no: kernel.io_uring_disabled is {disabled} (sysctl -w kernel.io_uring_disabled=0)"
+    if number in (_e.EPERM, _e.EACCES):
+        return "no: forbidden here, by a seccomp filter (a container's profile) or a security module"
+    if number == _e.EOPNOTSUPP:
+        return "no: the kernel is older than 5.19, or built without io_uring"
+    return f"no: {os.strerror(number)}"
+
+
+def refused_hold(err: int, operation: str, what: str, size: int) -> IommufdError:
+    """The exception when memory could not be held physically: by mlock, or by io_uring."""
+    number = abs(err)
+    if number == _e.ENOMEM:
+        return from_errno(number, f"{what}: {memlock(size)}")
+    if number in (_e.EPERM, _e.EOPNOTSUPP):
+        return from_errno(
+            number, f"{what}: io_uring cannot hold it: {why_no_io_uring(number)}, or it is a file on disk"
+        )
+    return failed(err, operation, what)

@@ -175,7 +175,7 @@ int iof_hwpt_visit_dirty(struct iof_hwpt *hwpt, struct iof_range r, bool clear,
 
 	lock(hwpt->ioas);
 	/* Areas in transition are walked too: the section keeps the tables that their unmap takes out. */
-	token = iof_rsec_enter(&hwpt->rsec);
+	token = iofi_hwpt_enter(hwpt);
 	if (!rc)
 		rc = iof_pt_read_dirty(hwpt->pt, r, clear, true, fn, ctx);
 	iof_rsec_leave(&hwpt->rsec, token);
@@ -203,7 +203,7 @@ int iof_hwpt_mark_dirty(struct iof_hwpt *hwpt, uint64_t iova)
 
 	if (!atomic_load(&hwpt->tracking))
 		return -EINVAL;
-	token = iof_rsec_enter(&hwpt->rsec);
+	token = iofi_hwpt_enter(hwpt);
 	rc = iof_pt_set_dirty(hwpt->pt, iova);
 	iof_rsec_leave(&hwpt->rsec, token);
 	return rc;

@@ -157,7 +157,7 @@ out:
 static int through(struct transfer *t, struct iof_hwpt *hwpt, uint64_t *n)
 {
 	struct route r = { .hwpt = hwpt, .paging = hwpt->parent ? hwpt->parent : hwpt };
-	unsigned token = iof_rsec_enter(&r.paging->rsec);
+	unsigned token = iofi_hwpt_enter(r.paging);
 	int rc;
 
 	say_used(&r.paging->used);

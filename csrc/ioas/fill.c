@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ioas/fill.h"
 
+#include <sched.h>
+
 #include "ioas/hwpt.h"
 
 static uint64_t first_slot(const struct iof_area *area)
@@ -150,4 +152,38 @@ void iofi_area_leave(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_ar
 	iofi_hwpt_unmap(hwpt, r);
 	if (last)
 		let_go(ioas, area, r);
+}
+
+int iofi_area_hold(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
+{
+	return ioas->n_domains ? hold(ioas, area, r) : 0;
+}
+
+void iofi_area_let_go(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
+{
+	if (area->held)
+		let_go(ioas, area, r);
+}
+
+/* The tables that showed the old area are free again, and nobody else maps: showing it again finds what it needs. */
+static void show_again(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
+{
+	while (show(ioas, ioas->domains, ioas->n_domains, area, r))
+		sched_yield(); /* only a step that is made to fail gets here */
+}
+
+int iofi_area_swap(struct iof_ioas *ioas, struct iof_area *before, struct iof_area *now, struct iof_range r)
+{
+	int rc;
+
+	for (uint32_t i = 0; i < ioas->n_domains; i++)
+		iofi_hwpt_shut(ioas->domains[i]);
+	if (before->held)
+		unmap_all(ioas->domains, ioas->n_domains, r);
+	rc = show(ioas, ioas->domains, ioas->n_domains, now, r);
+	if (rc && before->held)
+		show_again(ioas, before, r);
+	for (uint32_t i = 0; i < ioas->n_domains; i++)
+		iofi_hwpt_open(ioas->domains[i]);
+	return rc;
 }

@@ -2,6 +2,7 @@
 #include "ioas/hwpt.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 
 #include "ioas/fill.h"
@@ -49,6 +50,30 @@ void iofi_hwpt_unmap(struct iof_hwpt *hwpt, struct iof_range r)
 	iofi_hwpt_quiesce(hwpt, r);
 	if (g.count)
 		iof_pt_release(hwpt->pt, &g);
+}
+
+/* ---- the gate ---- */
+
+unsigned iofi_hwpt_enter_slow(struct iof_hwpt *hwpt, unsigned token)
+{
+	do {
+		iof_rsec_leave(&hwpt->rsec, token);
+		while (atomic_load_explicit(&hwpt->gate, memory_order_acquire))
+			sched_yield();
+		token = iof_rsec_enter(&hwpt->rsec);
+	} while (atomic_load_explicit(&hwpt->gate, memory_order_acquire));
+	return token;
+}
+
+void iofi_hwpt_shut(struct iof_hwpt *hwpt)
+{
+	atomic_store_explicit(&hwpt->gate, true, memory_order_seq_cst);
+	iof_rsec_sync(&hwpt->rsec);
+}
+
+void iofi_hwpt_open(struct iof_hwpt *hwpt)
+{
+	atomic_store_explicit(&hwpt->gate, false, memory_order_release);
 }
 
 /* ---- joining and leaving the IOAS ---- */

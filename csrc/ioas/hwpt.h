@@ -50,7 +50,8 @@ struct iof_hwpt {
 	_Atomic bool tracking; /* dirty tracking is on */
 	_Atomic bool used; /* some DMA went through: the IOTLB may hold entries */
 	_Atomic bool used_nested; /* some with a guest's table in front: entries of two stages too */
-	struct iof_rsec rsec; /* walks and DMA through `pt` */
+	_Atomic bool gate; /* closed: nobody new comes into `rsec`, because a range is being replaced */
+	struct iof_rsec rsec; /* walks and DMA through `pt`, by iofi_hwpt_enter() */
 };
 
 struct iof_hwpt_request {
@@ -87,6 +88,23 @@ void iofi_hwpt_unmap(struct iof_hwpt *hwpt, struct iof_range r);
 
 /* Waits for readers of what was cleared in r, and for those who hit the IOTLB's copy of it. */
 void iofi_hwpt_quiesce(struct iof_hwpt *hwpt, struct iof_range r);
+
+/*
+ * Into the read section of a page table. The section comes first and the gate is read then, so whoever closes the gate and waits for the readers has
+ * none inside, and gets none before opening it.
+ */
+unsigned iofi_hwpt_enter_slow(struct iof_hwpt *hwpt, unsigned token);
+
+static inline unsigned iofi_hwpt_enter(struct iof_hwpt *hwpt)
+{
+	unsigned token = iof_rsec_enter(&hwpt->rsec);
+
+	return iof_likely(!atomic_load_explicit(&hwpt->gate, memory_order_acquire)) ? token : iofi_hwpt_enter_slow(hwpt, token);
+}
+
+/* Domains lock held for writing. Between the two nobody reads the page table, and it is changed as if in one step. */
+void iofi_hwpt_shut(struct iof_hwpt *hwpt);
+void iofi_hwpt_open(struct iof_hwpt *hwpt);
 
 static inline bool iofi_hwpt_nested(const struct iof_hwpt *hwpt)
 {

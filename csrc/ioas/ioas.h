@@ -62,6 +62,12 @@ struct iof_map_request {
 /* IOAS_MAP from R4.1.2 on (2.6), IOAS_MAP_FILE from its length on (2.16): the errnos of R3.5, R3.6bis and the page table's. */
 int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq);
 
+/*
+ * Other memory for a mapping, at its IOVAs and in one step: no DMA meets neither, and none meets the old memory after another met the new. `rq` is
+ * fixed, and its range exactly one mapping's. -ENOENT it is not; -EBUSY an access has it pinned; else what a map says. On errors all is as before.
+ */
+int iof_ioas_replace(struct iof_ioas *ioas, struct iof_map_request *rq);
+
 struct iof_copy_request {
 	uint64_t src_iova, length;
 	uint64_t iova;

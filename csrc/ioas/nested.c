@@ -112,7 +112,7 @@ uint64_t iof_hwpt_page_sizes(const struct iof_hwpt *hwpt)
 uint64_t iof_hwpt_lookup(const struct iof_hwpt *hwpt, uint64_t iova)
 {
 	struct iof_hwpt *h = (struct iof_hwpt *)(uintptr_t)hwpt;
-	unsigned token = iof_rsec_enter(&h->rsec);
+	unsigned token = iofi_hwpt_enter(h);
 	uint64_t address = iof_pt_translate(hwpt->pt, iova, NULL);
 
 	iof_rsec_leave(&h->rsec, token);

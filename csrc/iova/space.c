@@ -163,6 +163,11 @@ void iof_space_remove(struct iof_space *s, uint64_t start)
 	iof_index_remove(s->used, start);
 }
 
+void iof_space_set(struct iof_space *s, uint64_t start, uint64_t value)
+{
+	iof_index_set(s->used, start, value);
+}
+
 int iof_space_split(struct iof_space *s, uint64_t start, uint64_t left_last, uint64_t value)
 {
 	return iof_index_split(s->used, start, left_last, value);

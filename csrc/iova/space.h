@@ -50,6 +50,8 @@ int iof_space_place(struct iof_space *s, uint64_t addr, uint64_t length, uint64_
 int iof_space_insert(struct iof_space *s, struct iof_range r, uint64_t value);
 void iof_space_remove(struct iof_space *s, uint64_t start);
 /* Cuts the area at `start` in two; the right part, behind left_last, gets `value`. -ENOENT, -EINVAL: no such cut; -ENOMEM: nothing changed. */
+/* Gives the area that starts at `start` another value. Needs no memory. */
+void iof_space_set(struct iof_space *s, uint64_t start, uint64_t value);
 int iof_space_split(struct iof_space *s, uint64_t start, uint64_t left_last, uint64_t value);
 /* As the index's, but areas only: reserved stretches are skipped over. */
 bool iof_space_find(const struct iof_space *s, uint64_t at, struct iof_index_entry *out);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "iommufd_fast_memory.h"
+#include "memory/place.h"
 #include "util/bits.h"
 #include "util/range.h"
 
@@ -103,12 +104,11 @@ static int search(struct iof_handle *ctx, uint32_t ioas_id, uint64_t length, uin
 	return rc;
 }
 
-static int find_place(struct iof_handle *ctx, const struct iof_map_sg *sg, uint64_t total, uint64_t *iova)
+int iofi_find_place(struct iof_handle *ctx, uint32_t ioas_id, uint64_t address, uint64_t total, uint64_t *iova)
 {
-	uint64_t first = iof_align_down(sg->addresses[0], IOF_PAGE_SIZE);
-	int rc = iof_iova_place(ctx, sg->ioas_id, first, total, iova);
+	int rc = iof_iova_place(ctx, ioas_id, iof_align_down(address, IOF_PAGE_SIZE), total, iova);
 
-	return rc == -EOPNOTSUPP ? search(ctx, sg->ioas_id, total, iova) : rc;
+	return rc == -EOPNOTSUPP ? search(ctx, ioas_id, total, iova) : rc;
 }
 
 /* ---- mapping ---- */
@@ -174,7 +174,7 @@ int iof_map_sg(struct iof_handle *ctx, struct iof_map_sg *sg)
 		return iova > UINT64_MAX - total ? -EOVERFLOW : map_at(ctx, sg, iova);
 	}
 	for (int i = 0; i < TRIES; i++) {
-		rc = find_place(ctx, sg, total, &iova);
+		rc = iofi_find_place(ctx, sg->ioas_id, sg->addresses[0], total, &iova);
 		if (!rc)
 			rc = map_at(ctx, sg, iova);
 		if (rc != -EEXIST)

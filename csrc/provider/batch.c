@@ -143,7 +143,7 @@ int64_t iofi_engine_translate(struct iof_handle *h, uint32_t pt_id, size_t n, co
 		return rc;
 	for (size_t i = 0; i < n; i += part) {
 		part = n - i < SECTION ? n - i : SECTION;
-		token = iof_rsec_enter(&hwpt->rsec);
+		token = iofi_hwpt_enter(hwpt);
 		found += (int64_t)iof_pt_translate_many(hwpt->pt, iovas + i, part, addresses + i, prots ? prots + i : NULL);
 		iof_rsec_leave(&hwpt->rsec, token);
 	}
@@ -156,7 +156,7 @@ int64_t iofi_engine_translate(struct iof_handle *h, uint32_t pt_id, size_t n, co
 /* Some at a time, each in a section of its own; r is what is left. */
 static size_t some_leaves(struct iof_hwpt *hwpt, struct iof_range *r, size_t n, struct iof_leaf_info *out, bool *more)
 {
-	unsigned token = iof_rsec_enter(&hwpt->rsec);
+	unsigned token = iofi_hwpt_enter(hwpt);
 	struct iof_pt_leaf leaf;
 	size_t found = 0;
 

@@ -49,7 +49,7 @@ static void visit(void *ctx, uint64_t start, uint64_t length)
 /* Dirty again: its part outside was told to nobody. */
 static void put_back(struct iof_hwpt *hwpt, uint64_t iova)
 {
-	unsigned token = iof_rsec_enter(&hwpt->rsec);
+	unsigned token = iofi_hwpt_enter(hwpt);
 
 	iof_pt_set_dirty(hwpt->pt, iova);
 	iof_rsec_leave(&hwpt->rsec, token);

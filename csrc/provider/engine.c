@@ -68,6 +68,8 @@ static const struct iof_provider context_provider = {
 	.digest = iofi_engine_digest,
 	.access_open = iofi_engine_access_open,
 	.va_index = iofi_engine_va_index,
+	.replace = iofi_engine_replace,
+	.ioas_entries = iofi_engine_entries,
 };
 
 static const struct iof_provider device_provider = {

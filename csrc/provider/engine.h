@@ -23,6 +23,9 @@ static inline union iof_engine *iofi_engine(const struct iof_handle *h)
 	return (union iof_engine *)h;
 }
 
+struct iof_replace;
+struct iof_ioas_entries;
+
 struct iof_handle *iofi_engine_handle(struct iof_file *f); /* always the same one */
 
 /* batch.c */
@@ -38,6 +41,9 @@ int iofi_engine_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hw
 int64_t iofi_engine_leaves(struct iof_handle *h, uint32_t pt_id, uint64_t start, uint64_t last, size_t n, struct iof_leaf_info *out);
 int iofi_engine_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, struct iof_mapping_info *out);
 int iofi_engine_digest(struct iof_handle *h, uint64_t *out);
+/* reshape.c */
+int iofi_engine_replace(struct iof_handle *h, const struct iof_replace *rq);
+int iofi_engine_entries(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_entries *out);
 /* va.c */
 int iofi_engine_va_index(struct iof_handle *h, uint32_t ioas_id, struct iof_va_index **out);
 /* dirty.c */

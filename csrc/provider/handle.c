@@ -6,6 +6,7 @@
 #include "iommufd_fast_access.h"
 #include "iommufd_fast_kernel.h"
 #include "iommufd_fast_memory.h"
+#include "iommufd_fast_reshape.h"
 #include "iommufd_fast_va.h"
 #include "provider/provider.h"
 
@@ -154,4 +155,14 @@ int iof_dma(struct iof_handle *h, struct iof_dma *dma)
 int iof_va_index_open(struct iof_handle *ctx, uint32_t ioas_id, struct iof_va_index **out)
 {
 	return ASK(ctx, va_index, -EOPNOTSUPP, ctx, ioas_id, out);
+}
+
+int iof_replace(struct iof_handle *ctx, const struct iof_replace *rq)
+{
+	return ASK(ctx, replace, -EOPNOTSUPP, ctx, rq);
+}
+
+int iof_ioas_entries(struct iof_handle *ctx, uint32_t ioas_id, struct iof_ioas_entries *out)
+{
+	return ASK(ctx, ioas_entries, -EOPNOTSUPP, ctx, ioas_id, out);
 }

@@ -15,6 +15,8 @@
 struct iof_access;
 struct iof_access_config;
 struct iof_va_index;
+struct iof_replace;
+struct iof_ioas_entries;
 
 struct iof_provider {
 	const char *name;
@@ -48,6 +50,8 @@ struct iof_provider {
 	int (*digest)(struct iof_handle *h, uint64_t *out);
 	int (*access_open)(struct iof_handle *h, const struct iof_access_config *cfg, struct iof_access **out);
 	int (*dma)(struct iof_handle *h, struct iof_dma *dma);
+	int (*replace)(struct iof_handle *h, const struct iof_replace *rq);
+	int (*ioas_entries)(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_entries *out);
 	int (*va_index)(struct iof_handle *h, uint32_t ioas_id, struct iof_va_index **out);
 };
 

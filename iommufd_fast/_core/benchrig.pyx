@@ -23,7 +23,8 @@ cdef extern from "iommufd_fast.h" nogil:
         IOF_OPTION_HUGE_PAGES
 
 _PRESETS = {"intel": IOF_PRESET_INTEL, "amd": IOF_PRESET_AMD, "arm": IOF_PRESET_ARM, "riscv": IOF_PRESET_RISCV}
-_POLICIES = {"trust": IOF_POLICY_TRUST, "probe": IOF_POLICY_PROBE}
+_POLICIES = {"trust": IOF_POLICY_TRUST, "probe": IOF_POLICY_PROBE, "mlock": IOF_POLICY_MLOCK,
+             "io_uring": IOF_POLICY_IO_URING}
 
 
 cdef uint64_t *u64(array, Py_ssize_t n) except NULL:
@@ -71,7 +72,7 @@ cdef class Rig:
     Parameters
     ----------
     preset : {"intel", "amd", "arm", "riscv"}
-    policy : {"trust", "probe"}
+    policy : {"trust", "probe", "mlock", "io_uring"}
         How mapped memory is held.
     huge_pages : bool
         False keeps every leaf at 4 KiB (IOMMU_OPTION_HUGE_PAGES off).

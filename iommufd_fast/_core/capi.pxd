@@ -34,6 +34,8 @@ cdef extern from "iommufd_fast.h" nogil:
         IOF_POLICY_DEFAULT
         IOF_POLICY_TRUST
         IOF_POLICY_PROBE
+        IOF_POLICY_MLOCK
+        IOF_POLICY_IO_URING
     ctypedef enum iof_addresses "enum iof_addresses":
         pass
     ctypedef enum iof_accounting "enum iof_accounting":

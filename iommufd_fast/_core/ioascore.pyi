@@ -24,5 +24,6 @@ class IoasCore(Home):
         iova: int | None = None,
         access: str = "rw",
         trusted: bool | None = None,
+        policy: str | None = None,
     ) -> Mapping: ...
     def translate_one(self, iova: int) -> int | None: ...

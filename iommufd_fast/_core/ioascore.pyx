@@ -20,6 +20,7 @@ from iommufd_fast._core.mapping cimport Mapping
 from iommufd_fast._core.origins cimport tracking
 
 from iommufd_fast._core.holding import NoBuffer
+from iommufd_fast._core._policies import named, refusal
 from iommufd_fast._core.origins import origin
 from iommufd_fast.errors import failed
 
@@ -61,7 +62,7 @@ cdef class IoasCore(Home):
         """Second half of construction, for the factory."""
         self.handle, self.id, self.ledger = handle, id, Ledger()
         self.pinning = handle.kernel
-        self.probing = not self.pinning and handle.machine.policy == "probe"
+        self.probing = not self.pinning and handle.machine.policy != "trust"
 
     @property
     def live_handles(self):
@@ -80,7 +81,7 @@ cdef class IoasCore(Home):
         """Raise what a call would: ValueError when closed, ForkedError in a forked child."""
         self.check()
 
-    def map(self, memory, length=None, *, iova=None, access=RW, trusted=None):
+    def map(self, memory, length=None, *, iova=None, access=RW, trusted=None, policy=None):
         """Map memory, so that devices attached to this IOAS reach it.
 
         Parameters
@@ -102,6 +103,8 @@ cdef class IoasCore(Home):
             False: check now that the memory is there. True: take the caller's word. By default addresses are
             checked, objects are trusted
             (unless the machine's policy is "probe").
+        policy : {"trust", "probe", "mlock", "io_uring"}, optional
+            How the memory is held, instead of `trusted` and of what the machine does: see `Machine`.
 
         Returns
         -------
@@ -119,6 +122,7 @@ cdef class IoasCore(Home):
         cdef uint64_t inside = 0, want, end
         cdef bint fixed = iova is not None
         cdef bint number = False
+        cdef iof_policy how
         self.check()
         flags = IOF_MAP_READABLE | IOF_MAP_WRITEABLE if access is RW else access_flags(access)
         m = Mapping.__new__(Mapping)
@@ -155,10 +159,10 @@ cdef class IoasCore(Home):
                 raise ValueError(f"iova {m.at:#x} must have the memory's offset in its page, {inside:#x}: "
                                  f"for example {m.at & ~IN_PAGE | inside:#x}")
             flags |= IOF_MAP_FIXED_IOVA
-        cdef int err = place(self, m, flags, m.base - inside, end, m.at - inside if fixed else 0,
-                             policy_of(self, number, trusted))
+        how = policy_of(self, number, trusted) if policy is None else <iof_policy><int>named(self.pinning, trusted, policy)
+        cdef int err = place(self, m, flags, m.base - inside, end, m.at - inside if fixed else 0, how)
         if err:
-            raise refused(self, m, err, fixed)
+            raise refused(self, m, err, fixed, how)
         m.at = m.node.start + inside
         if tracking:
             m.origin = origin()
@@ -229,7 +233,7 @@ cdef int place(IoasCore self, Mapping m, uint32_t flags, uint64_t address, uint6
     return err
 
 
-cdef refused(IoasCore self, Mapping m, int err, bint fixed):
+cdef refused(IoasCore self, Mapping m, int err, bint fixed, iof_policy how):
     """The exception for a map that failed; the memory is let go when the mapping is dropped."""
     m.let_go()
     where = f" at IOVA {m.at:#x}" if fixed else ""
@@ -238,4 +242,5 @@ cdef refused(IoasCore self, Mapping m, int err, bint fixed):
         from iommufd_fast.remedies import memlock
 
         return failed(err, "kernel map", what, memlock=memlock(m.size) if err == -ENOMEM else "")
-    return failed(err, "map", f"cannot map {m.size:#x} bytes at address {m.base:#x}{where} into IOAS {self.id}")
+    what = f"cannot map {m.size:#x} bytes at address {m.base:#x}{where} into IOAS {self.id}"
+    return refusal(err, what, m.size, how, self.handle.machine.policy)

@@ -19,7 +19,7 @@ cdef extern from "pthread.h" nogil:
                        void (*child)() noexcept nogil)
 
 PRESETS = {"intel": 1, "amd": 2, "arm": 3, "riscv": 4}
-POLICIES = {"trust": 1, "probe": 2}
+POLICIES = {"trust": 1, "probe": 2, "mlock": 3, "io_uring": 4}
 ADDRESSES = {"va": 0, "synthetic": 1}
 ACCOUNTING = {"none": 0, "user": 1, "process": 2, "kernel": 3}
 
@@ -77,6 +77,10 @@ cdef class MachineHandle:
         if self.m == NULL:
             raise ValueError(f"{self.name} is closed")
         return 0
+
+    def check_open(self):
+        """Raise what a call would: ValueError when closed, ForkedError in a forked child."""
+        self.check()
 
     @property
     def closed(self):

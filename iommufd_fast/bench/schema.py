@@ -31,7 +31,7 @@ def _counts() -> dict[str, Any]:
 _RESULT = _object(
     {
         "preset": {"type": "string", "enum": ["intel", "amd", "arm", "riscv", "kernel"]},
-        "policy": {"type": "string", "enum": ["trust", "probe", "pin"]},
+        "policy": {"type": "string", "enum": ["trust", "probe", "mlock", "io_uring", "pin"]},
         "path": {"type": "string", "enum": ["c", "python"]},
         "live": _COUNT,
         "page": {"type": "string", "enum": ["auto", "4K"]},

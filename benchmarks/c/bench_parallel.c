@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Mapping 8 GiB in 4 KiB leaves over threads. Address space only (trust), so page tables are what takes time. The time of
+ * a map alone, unmapping is not in it.
+ *
+ *   bench_parallel [part of a case's name] [rounds]
+ */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "bench.h"
+#include "iommufd_fast_parallel.h"
+
+#define GIB (UINT64_C(1) << 30)
+
+struct world {
+	struct iof_machine *machine;
+	struct iof_handle *ctx, *dev;
+	uint32_t ioas, threads;
+	char *memory;
+};
+
+static void must(int64_t err, const char *what)
+{
+	if (err < 0) {
+		fprintf(stderr, "bench_parallel: %s: %s\n", what, strerror((int)-err));
+		exit(1);
+	}
+}
+
+static void open_world(struct world *w)
+{
+	const uint32_t group = 1;
+	struct iof_machine_config cfg = { .size = sizeof(cfg), .preset = IOF_PRESET_INTEL, .groups = &group, .n_groups = 1 };
+	struct iof_cmd_ioas_alloc alloc = { .size = sizeof(alloc) };
+	struct iof_cmd_bind bind = { .argsz = sizeof(bind) };
+	struct iof_cmd_attach attach = { .argsz = sizeof(attach) };
+	struct iof_cmd_option small = { .size = sizeof(small), .option_id = IOF_OPTION_HUGE_PAGES, .op = IOF_OPTION_SET };
+
+	must(iof_machine_create(&cfg, &w->machine), "machine");
+	must(iof_engine_open(w->machine, &w->ctx), "open");
+	must(iof_engine_open_device(w->machine, 0, &w->dev), "open device");
+	bind.iommufd = iof_fileno(w->ctx);
+	must(iof_ioctl(w->dev, IOF_CMD_DEVICE_BIND_IOMMUFD, &bind), "bind");
+	must(iof_ioctl(w->ctx, IOF_CMD_IOAS_ALLOC, &alloc), "IOAS_ALLOC");
+	small.object_id = attach.pt_id = w->ioas = alloc.out_ioas_id;
+	must(iof_ioctl(w->ctx, IOF_CMD_OPTION, &small), "OPTION");
+	must(iof_ioctl(w->dev, IOF_CMD_DEVICE_ATTACH_PT, &attach), "attach");
+}
+
+static void map(void *ctx)
+{
+	struct world *w = ctx;
+	struct iof_map_parallel m = { .size = sizeof(m), .ioas_id = w->ioas, .flags = IOF_MAP_READABLE | IOF_MAP_WRITEABLE,
+				      .threads = w->threads, .address = (uintptr_t)w->memory, .length = 8 * GIB };
+
+	must(iof_map_parallel(w->ctx, &m), "map");
+}
+
+static void clear(void *ctx)
+{
+	struct world *w = ctx;
+	struct iof_cmd_ioas_unmap u = { .size = sizeof(u), .ioas_id = w->ioas, .length = UINT64_MAX };
+
+	(void)iof_ioctl(w->ctx, IOF_CMD_IOAS_UNMAP, &u);
+}
+
+int main(int argc, char **argv)
+{
+	const struct bench b = { "parallel", argc > 1 && *argv[1] ? argv[1] : NULL, argc > 2 ? (unsigned)atoi(argv[2]) : 11 };
+	static struct world w;
+	char name[32];
+
+	w.memory = mmap(NULL, 9 * GIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	must(w.memory == MAP_FAILED ? -errno : 0, "mmap");
+	w.memory += -(uintptr_t)w.memory & (GIB - 1);
+	open_world(&w);
+	for (w.threads = 1; w.threads <= 2; w.threads++) {
+		snprintf(name, sizeof(name), "8g_4k_leaves/threads%u", w.threads);
+		bench_run(&b, name, 1, map, clear, &w);
+	}
+	iof_close(w.dev);
+	iof_close(w.ctx);
+	iof_machine_put(w.machine);
+	return 0;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * iommufd_fast: other memory for what is mapped, and how many entries a space uses. In C.
+ */
+#ifndef IOMMUFD_FAST_RESHAPE_H
+#define IOMMUFD_FAST_RESHAPE_H
+
+#include "iommufd_fast.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct iof_replace {
+	size_t size; /* sizeof(struct iof_replace) of the caller */
+	uint32_t ioas_id;
+	uint32_t flags; /* READABLE, WRITEABLE */
+	enum iof_policy policy;
+	uint64_t iova, length; /* exactly one mapping */
+	uint64_t address; /* of the new memory */
+};
+
+/*
+ * Gives the IOVAs of a mapping to other memory, in one step: a DMA meets the old memory or the new, never nothing, and once
+ * one has met the new, none meets the old. (A transfer of more than 64 KiB is several steps of the device, as on hardware.) When
+ * it returns the old memory is out of reach. 0; -ENOENT no such IOAS, or the range is not exactly one mapping; -EINVAL size, flags, alignment;
+ * -EBUSY an access has it pinned; -EFAULT, -ENOMEM …: as MAP, and everything is as before. -EOPNOTSUPP: the provider can only unmap
+ * and map again, with a moment between in which DMA faults.
+ */
+int iof_replace(struct iof_handle *ctx, const struct iof_replace *rq);
+
+struct iof_ioas_entries {
+	uint64_t mappings; /* entries in the ledger: what a provider with a limit counts */
+	uint64_t coalesced; /* how many there would be if neighbours with consecutive memory and equal permissions were one */
+	uint64_t limit; /* the most that the provider can have; UINT64_MAX: none */
+	uint64_t leaves[64]; /* of all page tables, by log2 of their size */
+	uint64_t fewest; /* leaves that one page table would use at the least, if the coalesced were mapped anew at these IOVAs */
+};
+int iof_ioas_entries(struct iof_handle *ctx, uint32_t ioas_id, struct iof_ioas_entries *out); /* 0, -ENOENT, -EOPNOTSUPP */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
