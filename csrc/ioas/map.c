@@ -49,6 +49,8 @@ static int place_record(struct iof_ioas *ioas, struct iof_map_request *rq, struc
 	rec->area.prot = (uint8_t)rq->prot;
 	if (iof_unlikely(rec->area.start_byte & (ioas->alignment - 1)))
 		return -EINVAL;
+	if (iof_unlikely(rq->length > UINT64_MAX - IOF_PAGE_MASK - rec->area.start_byte)) /* its pages cannot be counted */
+		return -EOVERFLOW;
 	return iof_space_insert(ioas->space, *r, (uintptr_t)&rec->area);
 }
 

@@ -96,7 +96,11 @@ static int pin_part(struct iof_pages *p, struct iof_memory *m, uint64_t first, u
 		return iofi_backing_pin(p, m, first, last);
 	if (iofi_account_is_remote(p->account))
 		return probe_remote(p, m, r);
-	return p->policy == IOF_HOLD_PROBE ? iof_touch(r.start, r.last, p->writable, NULL) : 0;
+	if (p->policy != IOF_HOLD_PROBE)
+		return 0;
+	if (iof_unlikely(r.last == UINT64_MAX)) /* Linux's pin: where it would end is no address */
+		return -EOVERFLOW;
+	return iof_touch(r.start, r.last, p->writable, NULL);
 }
 
 /* How many pages one pin call takes: as many as there is scratch memory for their pointers (R4.3.4). */
