@@ -22,8 +22,13 @@ void iofi_hwpt_quiesce(struct iof_hwpt *hwpt, struct iof_range r)
 int iofi_hwpt_map(struct iof_hwpt *hwpt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot)
 {
 	struct iof_pt_gather g = { 0 };
-	int rc = iof_pt_map(hwpt->pt, iova, address, length, prot | IOF_PROT_CACHE, &g);
+	int rc;
 
+	prot |= IOF_PROT_CACHE;
+	if (iof_unlikely(hwpt->ioas->small_pages && length > IOF_PAGE_SIZE))
+		rc = iof_pt_map_small(hwpt->pt, iova, address, length, prot, IOF_PAGE_SHIFT, &g);
+	else
+		rc = iof_pt_map(hwpt->pt, iova, address, length, prot, &g);
 	if (iof_unlikely(rc))
 		iofi_hwpt_quiesce(hwpt, (struct iof_range){ iova, iova + (length - 1) });
 	else if (iof_unlikely(g.count))

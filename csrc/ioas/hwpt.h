@@ -80,7 +80,7 @@ void iof_hwpt_dispose_nested(struct iof_hwpt *hwpt);
 void iof_hwpt_get_user(struct iof_hwpt *hwpt);
 void iof_hwpt_put_user(struct iof_hwpt *hwpt);
 
-/* For fill.c: one run. unmap is quiet when it returns: nobody reads the old entries any more. */
+/* For fill.c: one run, of leaves of at most a PAGE while the IOAS's large pages are off (R3.9.1). unmap is quiet when it returns: nobody reads the old entries any more. */
 int iofi_hwpt_map(struct iof_hwpt *hwpt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot);
 void iofi_hwpt_unmap(struct iof_hwpt *hwpt, struct iof_range r);
 

@@ -118,6 +118,10 @@ uint64_t iof_pt_root(const struct iof_pt *pt, unsigned *top_level); /* address o
 int iof_pt_map(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
 	       struct iof_pt_gather *g);
 
+/* The same with leaves of at most 2^largest_lg2 bytes: as one call for each stretch of that size. */
+int iof_pt_map_small(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
+		     unsigned largest_lg2, struct iof_pt_gather *g);
+
 /*
  * Returns the bytes removed (R10.3.1–3): whole leaves only, stops at the first gap, may exceed `length` when it ends
  * inside a leaf. ARM's formats (R10.8.7): by blocks as if mapped to the same address, never part of a larger leaf; a
