@@ -127,6 +127,8 @@ def pasid_scene(w: World):
     w.command("PASID_ATTACH", context, id=device.id, pasid=pasid, pt=tables[0].id)
     device.pasids[pasid] = tables[0]
     tables[0].users += 1
+    if w.chance(0.6):  # none that it could share with the PASID
+        w.command("MOCK_DOMAIN_REPLACE", context, id=device.id, pt=ioas.id)
     if w.chance(0.5):
         w.command("PASID_DETACH", context, id=device.id, pasid=pasid)
         return w.command("PASID_ATTACH", context, id=device.id, pasid=pasid, pt=tables[1].id)
