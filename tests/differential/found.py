@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .layout import DATA, END, FILE, HUGE, HUGE_SIZE, PAGE, READ_ONLY, SCATTERED, SCRATCH, SINGLE, U64
-from .script import WITH_HUGE, Outcome, Sequence, Value
+from .script import WITH_HUGE, WITHOUT_IPC_LOCK, Outcome, Sequence, Value
 from .world import World
 
 Changes = dict[int, str]  # offset in the scratch memory -> bytes in hexadecimal
@@ -118,6 +118,15 @@ def dirty_bits_in_front_of_a_page_that_cannot_be_written(w, context):
         page=PAGE,
         ptr=SCRATCH + at,
     )
+
+
+@found("EINVAL")
+def what_no_page_table_takes_is_not_paid_for(w, context):
+    w.sequence.flags = WITHOUT_IPC_LOCK  # and no page may be locked
+    ioas = ioas_of(w, context)
+    w.command("MOCK_DOMAIN", context, id=ioas)
+    w.command("VFIO_IOAS", context, ioas=ioas, op=1)
+    w.command("VFIO_MAP_DMA", context, flags=0, va=SCATTERED, iova=0x20000000, length=PAGE)
 
 
 @found("ENOENT")
