@@ -18,7 +18,7 @@ TEST_ENV := PYTHONPATH=$(TEST_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 IO
 PYTEST := $(TEST_ENV) $(PY) -m pytest
 ARGS ?=
 
-.PHONY: help venv build test-build test test-vm bench benchmark benchmark-compare benchmark-c budgets budgets-update peers golden conformance test-arm64 nightly lint sdist-check clean FORCE
+.PHONY: help venv build test-build test test-vm differential bench benchmark benchmark-compare benchmark-c budgets budgets-update peers golden conformance test-arm64 nightly lint sdist-check clean FORCE
 
 help:
 	@echo 'make bench         the main job: map, unmap and translate, measured; leaves bench.json and report.html'
@@ -33,6 +33,7 @@ help:
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
 	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=0 or 1: in a user namespace)'
 	@echo 'make test-vm KERNEL=PATH         tests on that kernel, in QEMU (REQUIRE=1: fails where there is no QEMU)'
+	@echo 'make differential KERNEL=PATH    the same ioctls on that kernel and on the engine, compared (SEED=N STEPS=M REQUIRE=1)'
 	@echo 'make fuzz SECONDS=N      ioctls under coverage guidance (CALLS=N instead: so many calls)'
 	@echo 'make test-arm64    the C tests for 64-bit ARM, under emulation'
 	@echo 'make nightly       what is too slow for make test'
@@ -79,6 +80,14 @@ test: test-build
 
 test-vm: test-build
 	@$(TEST_ENV) $(PY) tests/vm $(if $(REQUIRE),--require) "$(KERNEL)" $(if $(ARGS),-- $(ARGS))
+
+# The sequences are the same for the same seed; without one there is a new one, which is printed.
+DIFFERENTIAL := $(CURDIR)/build/differential
+differential: STEPS ?= 20000
+differential: test-build
+	@$(MAKE) -s -C csrc -j$(shell nproc) OUT=$(DIFFERENTIAL)/core V=1 preload
+	@$(TEST_ENV) PYTHONPATH=$(TEST_LIB):$(CURDIR)/tests $(PY) -m differential "$(KERNEL)" --library $(DIFFERENTIAL)/core/libiommufd_fast_preload.so --out $(DIFFERENTIAL) \
+		--steps $(STEPS) $(if $(SEED),--seed $(SEED)) $(if $(REQUIRE),--require) $(ARGS)
 
 bench: build
 	@$(PY) -m iommufd_fast bench --quick --json bench.json --html report.html
@@ -141,6 +150,7 @@ test-arm64:
 nightly: test-build
 	@IOF_NIGHTLY=1 $(PYTEST) --timeout=3600 $(ARGS)
 	@$(MAKE) fuzz CALLS=100000000
+	@$(MAKE) differential STEPS=1000000
 
 lint: $(DEPS)
 	@$(VENV)/bin/ruff check .

@@ -77,7 +77,7 @@ void *iof_foreign_data(struct iof_handle *ctx, uint32_t id, void (*end)(void *da
 
 /* ---- looking at objects: fn runs under the context's lock and may call what ioas/driver.h lets a driver call ---- */
 
-/* -ENOENT; -EINVAL an object of another type; else what fn returns. */
+/* -ENOENT; for an object of another type -EINVAL (hwpt) or -ENOENT too (device); else what fn returns. */
 int iof_with_hwpt(struct iof_handle *ctx, uint32_t id, int (*fn)(void *arg, struct iof_hwpt *hwpt), void *arg);
 int iof_with_device(struct iof_handle *ctx, uint32_t id, int (*fn)(void *arg, struct iof_mdev *dev), void *arg);
 const struct iof_driver *iof_hwpt_driver(const struct iof_hwpt *hwpt);
@@ -85,7 +85,7 @@ const struct iof_driver *iof_mdev_driver(const struct iof_mdev *dev);
 /* A device wrote there: 0, -ENOENT, -EINVAL (tracking is off). For paging ones. */
 int iof_hwpt_set_dirty(struct iof_hwpt *hwpt, uint64_t iova);
 
-/* The device address of the page behind an address of this process (synthetic machines): 0, -EFAULT, -EOPNOTSUPP. */
+/* The device address of the page behind an address of this process (synthetic machines): 0, -EFAULT, -EOVERFLOW the last page of all, -EOPNOTSUPP. */
 int iof_machine_identify(struct iof_machine *m, uint64_t va, uint64_t *address);
 /* The same for the n pages from the one behind va on, all of them or an error; one look at this process's mappings. Also -ENOMEM. */
 int iof_machine_identify_many(struct iof_machine *m, uint64_t va, size_t n, uint64_t *addresses);

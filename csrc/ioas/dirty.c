@@ -19,16 +19,17 @@ struct bitmap {
 	unsigned shift;
 };
 
-static void set_byte_bits(uint64_t at, uint8_t bits)
+static bool set_byte_bits(uint64_t at, uint8_t bits)
 {
 	uint8_t byte;
 
-	/* A bitmap that is not there loses its bits silently (R5.7.3). */
-	if (!iof_copy_in(&byte, at, 1)) {
-		byte |= bits;
-		iof_copy_out(at, &byte, 1);
-	}
+	if (iof_copy_in(&byte, at, 1))
+		return false;
+	byte |= bits;
+	return !iof_copy_out(at, &byte, 1);
 }
+
+/* A bitmap that is not there loses its bits silently (R5.7.3), and those of the same run behind it. */
 
 static void set_bits(const struct bitmap *b, uint64_t first, uint64_t last)
 {
@@ -39,9 +40,10 @@ static void set_bits(const struct bitmap *b, uint64_t first, uint64_t last)
 		set_byte_bits(b->address + from, head & tail);
 		return;
 	}
-	set_byte_bits(b->address + from, head);
-	if (to - from > 1)
-		iof_fill_out(b->address + from + 1, 0xff, to - from - 1);
+	if (!set_byte_bits(b->address + from, head))
+		return;
+	if (to - from > 1 && iof_fill_out(b->address + from + 1, 0xff, to - from - 1))
+		return;
 	set_byte_bits(b->address + to, tail);
 }
 

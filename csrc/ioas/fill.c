@@ -106,6 +106,12 @@ static int show(struct iof_ioas *ioas, struct iof_hwpt **domains, uint32_t n, st
 	return rc;
 }
 
+/* Linux pins, maps, and only then pays (R4.4.1): what no page table takes is refused for that, not for the limit. */
+static int refusal(const struct iof_area *area, int rc)
+{
+	return rc == -ENOMEM && !(area->prot & (IOF_PROT_READ | IOF_PROT_WRITE)) ? -EINVAL : rc;
+}
+
 int iofi_area_fill(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
 {
 	int rc;
@@ -114,7 +120,7 @@ int iofi_area_fill(struct iof_ioas *ioas, struct iof_area *area, struct iof_rang
 		return 0;
 	rc = hold_in_transition(ioas, area, r);
 	if (iof_unlikely(rc))
-		return rc;
+		return refusal(area, rc);
 	rc = show(ioas, ioas->domains, ioas->n_domains, area, r);
 	if (iof_unlikely(rc))
 		let_go_in_transition(ioas, area, r);
@@ -138,7 +144,7 @@ int iofi_area_join(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area
 		return 0;
 	rc = first ? hold(ioas, area, r) : 0;
 	if (rc)
-		return rc;
+		return refusal(area, rc);
 	rc = show(ioas, &hwpt, 1, area, r);
 	if (rc && first)
 		let_go(ioas, area, r);

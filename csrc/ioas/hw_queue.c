@@ -5,29 +5,42 @@
 #include "ioas/access.h"
 #include "ioas/viommu.h"
 
-/* Pins the pages of [iova, iova+length) and looks whether they lie one after the other. *base: the address of `iova`. */
-static int pin(struct iof_hw_queue *q, uint64_t *base)
+/* Where its pages lie; the table is made before anything else is. */
+struct page_table {
+	uint64_t n, *at;
+};
+
+static int table_init(const struct iof_hw_queue *q, struct page_table *t)
 {
-	struct iof_alloc *a = q->viommu->ctx->machine->memory.alloc;
-	uint64_t offset = q->iova & IOF_PAGE_MASK, bytes, n, *at;
-	int rc;
+	uint64_t offset = q->iova & IOF_PAGE_MASK, bytes;
 
 	if (__builtin_add_overflow(offset + IOF_PAGE_MASK, q->length, &bytes))
 		return -ERANGE;
-	n = bytes >> IOF_PAGE_SHIFT;
-	/* The kernel makes no table above 2 GiB either. */
-	at = n > INT32_MAX / sizeof(*at) ? NULL : iof_mem_get(a, n * sizeof(*at), 16);
-	if (!at)
+	t->n = bytes >> IOF_PAGE_SHIFT;
+	if (t->n > INT32_MAX / sizeof(*t->at)) /* the kernel makes no table above 2 GiB either */
 		return -ENOMEM;
-	rc = iof_access_pin(q->access, q->iova - offset, n << IOF_PAGE_SHIFT, false, at);
-	for (uint64_t i = 1; !rc && i < n; i++)
-		if (at[i] != at[i - 1] + IOF_PAGE_SIZE) {
-			iof_access_unpin(q->access, q->iova - offset, n << IOF_PAGE_SHIFT);
+	t->at = iof_mem_get(q->viommu->ctx->machine->memory.alloc, t->n * sizeof(*t->at), 16);
+	return t->at ? 0 : -ENOMEM;
+}
+
+static void table_fini(const struct iof_hw_queue *q, const struct page_table *t)
+{
+	iof_mem_put(q->viommu->ctx->machine->memory.alloc, t->at, t->n * sizeof(*t->at));
+}
+
+/* Pins the pages of [iova, iova+length) and looks whether they lie one after the other. *base: the address of `iova`. */
+static int pin(struct iof_hw_queue *q, const struct page_table *t, uint64_t *base)
+{
+	uint64_t offset = q->iova & IOF_PAGE_MASK;
+	int rc = iof_access_pin(q->access, q->iova - offset, t->n << IOF_PAGE_SHIFT, false, t->at);
+
+	for (uint64_t i = 1; !rc && i < t->n; i++)
+		if (t->at[i] != t->at[i - 1] + IOF_PAGE_SIZE) {
+			iof_access_unpin(q->access, q->iova - offset, t->n << IOF_PAGE_SHIFT);
 			rc = -EFAULT;
 		}
 	if (!rc)
-		*base = at[0] + offset;
-	iof_mem_put(a, at, n * sizeof(*at));
+		*base = t->at[0] + offset;
 	return rc;
 }
 
@@ -38,11 +51,11 @@ static void unpin(struct iof_hw_queue *q)
 	iof_access_unpin(q->access, q->iova - offset, iof_align_down(offset + q->length + IOF_PAGE_MASK, IOF_PAGE_SIZE));
 }
 
-static int attach_and_pin(struct iof_hw_queue *q, uint64_t *base)
+static int attach_and_pin(struct iof_hw_queue *q, const struct page_table *t, uint64_t *base)
 {
 	int rc = iofi_access_attach_ioas(q->access, q->viommu->parent->ioas);
 
-	return rc ? rc : pin(q, base);
+	return rc ? rc : pin(q, t, base);
 }
 
 static int init_driver(struct iof_hw_queue *q, uint32_t index, uint64_t base)
@@ -58,20 +71,26 @@ static int init_driver(struct iof_hw_queue *q, uint32_t index, uint64_t base)
 static int build(struct iof_hw_queue *q, uint32_t index)
 {
 	struct iof_context *ctx = q->viommu->ctx;
+	struct page_table table;
 	uint64_t base;
-	int rc = iof_access_make(ctx, &(struct iof_access_options){ .needs_pin = true, .internal = true }, &q->access);
+	int rc = table_init(q, &table);
 
 	if (rc)
 		return rc;
-	rc = attach_and_pin(q, &base);
+	rc = iof_access_make(ctx, &(struct iof_access_options){ .needs_pin = true, .internal = true }, &q->access);
+	if (rc)
+		goto no_access;
+	rc = attach_and_pin(q, &table, &base);
 	if (rc)
 		goto no_pin;
 	rc = init_driver(q, index, base);
 	if (!rc)
-		return 0;
+		goto no_access; /* only the table goes */
 	unpin(q);
 no_pin:
 	iof_access_destroy(q->access);
+no_access:
+	table_fini(q, &table);
 	return rc;
 }
 

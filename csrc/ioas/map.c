@@ -50,6 +50,8 @@ static int place_record(struct iof_ioas *ioas, struct iof_map_request *rq, struc
 	rec->area.prot = rq->prot & 7;
 	if (iof_unlikely(rec->area.first_byte & (ioas->alignment - 1)))
 		return -EINVAL;
+	if (iof_unlikely(rq->length >> 63) && rq->length > UINT64_MAX - IOF_PAGE_MASK - rec->area.first_byte)
+		return -EOVERFLOW; /* its pages cannot be counted */
 	return iof_space_insert(ioas->space, *r, (uintptr_t)&rec->area);
 }
 

@@ -49,7 +49,9 @@ static int import(struct iof_pages *p, struct iof_memory *m, int fd, struct iof_
 {
 	int rc = iofi_dmabuf_import(m->dmabufs, fd, r, b);
 
-	if (rc <= 0)
+	if (!rc) /* no dma-buf */
+		return iof_range_length(r) > UINT64_MAX - IOF_PAGE_SIZE ? -EINVAL : 0; /* R4.1.2 */
+	if (rc < 0)
 		return rc;
 	p->kind = IOF_PAGES_DMABUF;
 	b->account = NULL;

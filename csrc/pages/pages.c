@@ -82,6 +82,8 @@ static int pin_part(struct iof_pages *p, struct iof_memory *m, uint64_t first, u
 		return probe_remote(p, m, r);
 	if (p->policy == IOF_HOLD_TRUST || iofi_is_in_region(p, m, r))
 		return 0;
+	if (iof_unlikely(r.last == UINT64_MAX)) /* Linux's pin: where it would end is no address */
+		return -EOVERFLOW;
 	return iof_touch(r.start, r.last, p->writable, NULL);
 }
 

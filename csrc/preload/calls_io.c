@@ -29,6 +29,7 @@ SHIM_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 	va_end(ap);
 	if (!f)
 		return real()->ioctl(fd, cmd, arg);
+	cmd &= UINT32_MAX; /* the system call's own type; libc's is wider */
 	if (__builtin_expect(f->ops->through || is_general(cmd), 0))
 		rc = real()->ioctl(fd, cmd, arg);
 	else
@@ -125,6 +126,24 @@ static bool has_mappings(void)
 	return me && atomic_load_explicit(&me->mappings, memory_order_acquire) && !shim_is_guest();
 }
 
+/* Where the program wants it has to be free, with MAP_FIXED_NOREPLACE; that decides before the file does. */
+static int reserve(void *want, size_t n, int flags)
+{
+	const int how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+
+	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) && (uintptr_t)want & IOF_PAGE_MASK)
+		return -EINVAL;
+	if (!(flags & MAP_FIXED_NOREPLACE))
+		return 0;
+	return real()->mmap(want, n, PROT_NONE, how, -1, 0) == MAP_FAILED ? -errno : 0;
+}
+
+static void unreserve(void *want, size_t n, int flags)
+{
+	if (flags & MAP_FIXED_NOREPLACE)
+		real()->munmap(want, n);
+}
+
 /* The engine chooses where; a program that knows better gets it moved there. */
 static int place(void **at, size_t n, void *want, int flags)
 {
@@ -148,14 +167,21 @@ static int map_ours(struct shim_file *f, void *want, size_t n, int prot, int fla
 	if (!n || offset & IOF_PAGE_MASK || n + IOF_PAGE_MASK < n)
 		return -EINVAL;
 	n = (n + IOF_PAGE_MASK) & ~IOF_PAGE_MASK;
-	rc = f->ops->mmap ? f->ops->mmap(f, n, prot, flags, offset, at) : -ENODEV;
+	rc = reserve(want, n, flags);
 	if (rc)
 		return rc;
+	rc = f->ops->mmap ? f->ops->mmap(f, n, prot, flags, offset, at) : -ENODEV;
+	if (rc) {
+		unreserve(want, n, flags);
+		return rc;
+	}
 	rc = place(at, n, want, flags);
 	if (!rc)
 		rc = shim_mapping_add(f, *at, n, offset);
 	if (rc) {
 		real()->munmap(*at, n);
+		if (*at != want)
+			unreserve(want, n, flags);
 		f->ops->remap(f, offset, -1);
 	}
 	errno = saved;

@@ -90,6 +90,21 @@ static int open_access(struct mock_call *call, bool needs_pin, uint32_t ioas, st
 	return rc;
 }
 
+static void release_nothing(void *object)
+{
+	(void)object;
+}
+
+/* A kernel gets the number first, so that there is none decides before anything about the IOAS does. */
+static bool has_number(const struct mock_files *files)
+{
+	int fd = files->open(NULL, release_nothing);
+
+	if (fd >= 0)
+		files->forget(fd);
+	return fd >= 0;
+}
+
 int mock_access_create(struct mock_call *call, struct mock_cmd *cmd)
 {
 	const struct mock_files *files = call->mock->files;
@@ -100,7 +115,7 @@ int mock_access_create(struct mock_call *call, struct mock_cmd *cmd)
 		return -EOPNOTSUPP;
 	rc = open_access(call, cmd->access.flags & MOCK_ACCESS_NEEDS_PIN, cmd->id, &a);
 	if (rc)
-		return rc;
+		return has_number(files) ? rc : -ENOMEM;
 	fd = iof_alloc_may_fail(call->mock->alloc) ? -ENOMEM : files->open(a, release);
 	if (fd < 0) {
 		release(a);
@@ -131,6 +146,19 @@ static void drop_access(struct mock_call *call, void *file)
 
 /* ---- pins ---- */
 
+/* One after the other: a page that is another is found in front of one that is none. */
+static int check_one_by_one(struct mock *m, const uint64_t *addresses, uint64_t n, uint64_t uptr)
+{
+	int rc = 0;
+
+	for (uint64_t i = 0, there; i < n && !rc; i++) {
+		rc = iof_machine_identify_many(m->machine, uptr + (i << IOF_PAGE_SHIFT), 1, &there);
+		if (!rc && there != addresses[i])
+			rc = -EBADE;
+	}
+	return rc;
+}
+
 /* Are these the pages behind the addresses from uptr on? (4096 at most: MOCK_LARGEST.) */
 static int check_pages(struct mock *m, const uint64_t *addresses, uint64_t n, uint64_t uptr)
 {
@@ -139,6 +167,8 @@ static int check_pages(struct mock *m, const uint64_t *addresses, uint64_t n, ui
 
 	if (!rc && memcmp(there, addresses, n * sizeof(*there)))
 		rc = -EBADE;
+	if (rc == -EFAULT)
+		rc = check_one_by_one(m, addresses, n, uptr);
 	iof_mem_put(m->alloc, there, n * sizeof(*there));
 	return rc;
 }

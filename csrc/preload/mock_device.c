@@ -31,6 +31,7 @@ static int plug(struct mock_device *dev)
 		.max_pasids = pasid ? 1u << MOCK_PASID_WIDTH : 1,
 		.pasids = true,
 		.dirty_tracking = !(dev->flags & MOCK_DEVICE_NO_DIRTY),
+		.no_ats = true,
 		.user_pasids = true,
 		.weak = true,
 		.priv = dev,

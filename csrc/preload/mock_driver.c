@@ -184,7 +184,8 @@ static int hw_info(void *drv, struct iof_mdev *dev, uint32_t *type, void *to, ui
 /* ---- vIOMMUs ---- */
 
 struct mock_viommu {
-	struct iof_hw_queue *queues[MOCK_HW_QUEUES];
+	bool taken[MOCK_HW_QUEUES]; /* not which queues there are: see hw_queue_free() */
+	struct iof_hw_queue *first; /* while taken[0] */
 };
 
 struct viommu_data {
@@ -261,14 +262,30 @@ static int viommu_invalidate_one(struct iof_viommu *v, const struct iof_user_arr
 	return 0;
 }
 
+/* Linux's mock copies all entries, into one piece of memory, before it looks at the first. */
+static int viommu_can_read(const struct iof_user_array *a)
+{
+	struct cache_entry e;
+	int rc = a->type == MOCK_DATA_INVALIDATE ? 0 : -EINVAL;
+
+	if (a->entry_num > MOCK_KMALLOC_MAX / sizeof(e))
+		return -ENOMEM;
+	for (uint32_t i = 0; i < a->entry_num && !rc; i++)
+		rc = iof_user_array_get(a, i, &e, sizeof(e));
+	return rc;
+}
+
 static int viommu_invalidate(void *drv, struct iof_viommu *v, const struct iof_user_array *a, uint32_t *done)
 {
-	int rc = 0;
+	int rc;
 
 	(void)drv;
 	*done = 0;
-	if (a->type != MOCK_DATA_INVALIDATE)
-		return -EINVAL;
+	rc = viommu_can_read(a);
+	if (rc == -ENOMEM)
+		*done = a->entry_num; /* nobody had counted yet */
+	if (rc)
+		return rc;
 	while (*done < a->entry_num) {
 		rc = viommu_invalidate_one(v, a, *done);
 		if (rc)
@@ -295,26 +312,30 @@ static int hw_queue_init(void *drv, struct iof_hw_queue *q, uint32_t index, uint
 	(void)drv;
 	if (index >= MOCK_HW_QUEUES)
 		return -EINVAL;
-	if (mv->queues[index])
+	if (mv->taken[index])
 		return -EEXIST;
-	if (index && !mv->queues[index - 1])
+	if (index && !mv->taken[index - 1])
 		return -EIO;
 	if (iof_hwpt_lookup(iof_viommu_parent(v), iof_hw_queue_iova(q)) != address)
 		return -EFAULT;
 	if (index)
-		iof_hw_queue_depend(q, mv->queues[index - 1]);
-	mv->queues[index] = q;
+		iof_hw_queue_depend(q, mv->first);
+	else
+		mv->first = q;
+	mv->taken[index] = true;
 	return 0;
 }
 
+/*
+ * Linux's mock forgets which queue it was: index 0 becomes free whichever goes, and index 1 never again. So a queue may stand where taken[0]
+ * is false, but while it is true `first` has not gone.
+ */
 static void hw_queue_free(void *drv, struct iof_hw_queue *q)
 {
 	struct mock_viommu *mv = iof_viommu_priv(iof_hw_queue_viommu(q));
 
 	(void)drv;
-	for (unsigned i = 0; i < MOCK_HW_QUEUES; i++)
-		if (mv->queues[i] == q)
-			mv->queues[i] = NULL;
+	mv->taken[0] = false;
 }
 
 const struct iof_driver mock_driver = {

@@ -16,6 +16,7 @@
 #define MOCK_CACHE_DEFAULT 0x00baddadu
 #define MOCK_HW_QUEUES 2u
 #define MOCK_LARGEST (UINT64_C(16) << 20) /* of what an access pins or copies */
+#define MOCK_KMALLOC_MAX (UINT64_C(4) << 20) /* what a kernel with pages of 4 KiB has in one piece */
 #define MOCK_DMABUF_PAGES 512u
 
 enum {

@@ -236,7 +236,7 @@ int iof_with_device(struct iof_handle *h, uint32_t id, int (*fn)(void *arg, stru
 	struct iof_object *o = take_object(ctx, id, 1u << IOF_OBJECT_DEVICE, &rc);
 
 	if (!o)
-		return rc;
+		return -ENOENT; /* a typed look-up (R1.4.2) */
 	rc = fn(arg, ((struct iof_device *)o)->mdev);
 	drop_object(ctx, o);
 	return rc;
@@ -270,6 +270,8 @@ int iof_machine_identify_many(struct iof_machine *m, uint64_t va, size_t n, uint
 {
 	if (!m->memory.identities)
 		return -EOPNOTSUPP;
+	if (iof_unlikely(va >= UINT64_MAX - IOF_PAGE_MASK))
+		return -EOVERFLOW;
 	return iof_identity_runs(m->memory.identities, iof_align_down(va, IOF_PAGE_SIZE), n, false, write_run, &addresses);
 }
 

@@ -253,13 +253,43 @@ int iof_copy_in(void *to, uint64_t from, size_t n)
 	return iofi_guard_sys_copy_in((uintptr_t)to, from, n);
 }
 
+/* The loop may have begun anywhere. What can be written in front of the page that is not there is written, as a kernel does. */
+static size_t to_page_end(uint64_t at, size_t n)
+{
+	size_t piece = IOF_PAGE_SIZE - (at & IOF_PAGE_MASK);
+
+	return piece < n ? piece : n;
+}
+
+static __attribute__((noinline, cold)) int copy_leading(uint64_t to, uintptr_t from, size_t n)
+{
+	for (size_t piece; n; to += piece, from += piece, n -= piece) {
+		piece = to_page_end(to, n);
+		if (iofi_guard_copy(to, from, piece))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+static __attribute__((noinline, cold)) int fill_leading(uint64_t to, uint8_t byte, size_t n)
+{
+	for (size_t piece; n; to += piece, n -= piece) {
+		piece = to_page_end(to, n);
+		if (iofi_guard_fill(to, byte, piece))
+			return -EFAULT;
+	}
+	return 0;
+}
+
 int iof_copy_out(uint64_t to, const void *from, size_t n)
 {
 	if (wraps(to, n))
 		return -EFAULT;
-	if (by_signal())
-		return iofi_guard_copy(to, (uintptr_t)from, n);
-	return iofi_guard_sys_copy_out(to, (uintptr_t)from, n);
+	if (!by_signal())
+		return iofi_guard_sys_copy_out(to, (uintptr_t)from, n);
+	if (iof_likely(!iofi_guard_copy(to, (uintptr_t)from, n)))
+		return 0;
+	return copy_leading(to, (uintptr_t)from, n);
 }
 
 int iof_copy_across(uint64_t to, uint64_t from, size_t n)
@@ -273,7 +303,9 @@ int iof_fill_out(uint64_t to, uint8_t byte, size_t n)
 {
 	if (wraps(to, n))
 		return -EFAULT;
-	return by_signal() ? iofi_guard_fill(to, byte, n) : iofi_guard_sys_fill(to, byte, n);
+	if (!by_signal())
+		return iofi_guard_sys_fill(to, byte, n);
+	return iof_likely(!iofi_guard_fill(to, byte, n)) ? 0 : fill_leading(to, byte, n);
 }
 
 int iof_is_zero_in(uint64_t at, size_t n)

@@ -47,7 +47,8 @@ int iof_guard_teardown(void);
 int iof_guard_sigaction(int sig, const struct sigaction *now, struct sigaction *old);
 
 /*
- * 0 or -EFAULT. On a fault a leading part may have been copied. `from` and `to` are addresses in this process; a range
+ * 0 or -EFAULT. On a fault a leading part may have been copied; iof_copy_out() has written all that lies in front of the first page that cannot be
+ * written. `from` and `to` are addresses in this process; a range
  * that passes or reaches 2^64-1 is a fault, n = 0 never is. Naturally aligned 1, 2, 4 and 8 bytes are one access each
  * (not so under IOF_GUARD_SYSCALL).
  */
@@ -57,7 +58,7 @@ int iof_copy_out(uint64_t to, const void *from, size_t n);
 /* Both sides foreign (device copy). 0 or -EFAULT. What overlapping sides end up with is not said. */
 int iof_copy_across(uint64_t to, uint64_t from, size_t n);
 
-/* Fills foreign memory with a byte. 0 or -EFAULT. */
+/* Fills foreign memory with a byte. 0 or -EFAULT, and then what lies in front of the page is filled, as with iof_copy_out(). */
 int iof_fill_out(uint64_t to, uint8_t byte, size_t n);
 
 /* Is every byte of [at, at+n) zero? 1 yes, 0 no, -EFAULT. */

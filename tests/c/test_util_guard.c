@@ -226,6 +226,30 @@ TEST(guard_respects_protection) { for_both_modes(respects_protection); }
 TEST(guard_survives_truncation) { for_both_modes(survives_truncation); }
 TEST(guard_touches_every_page_once) { for_both_modes(touches_every_page_once); }
 
+/* Whatever order the loop takes: all in front of the hole is written, and nothing else. */
+static void writes_up_to_the_hole(void)
+{
+	unsigned char *p = two_and_a_hole(), from[600];
+	const unsigned char *end = p + 2 * PAGE;
+
+	for (size_t i = 0; i < sizeof(from); i++)
+		from[i] = (unsigned char)(i + 1);
+	for (size_t n = 1; n < sizeof(from); n += n < 40 ? 1 : 53) {
+		for (size_t there = 0; there < n; there += there < 20 ? 1 : 31) {
+			memset(p, 0, 2 * PAGE);
+			CHECK_EQ(iof_copy_out(addr(end - there), from, n), -EFAULT);
+			CHECK_EQ(memcmp(end - there, from, there), 0);
+			CHECK_EQ(end[-(ptrdiff_t)there - 1], 0);
+			CHECK_EQ(iof_fill_out(addr(end - there), 0xee, n), -EFAULT);
+			CHECK(!there || (end[-1] == 0xee && end[-(ptrdiff_t)there] == 0xee));
+			CHECK_EQ(end[-(ptrdiff_t)there - 1], 0);
+		}
+	}
+	munmap(p, 2 * PAGE);
+}
+
+TEST(guard_writes_up_to_the_hole) { for_both_modes(writes_up_to_the_hole); }
+
 TEST(guard_leaves_the_leading_part)
 {
 	unsigned char *p = two_and_a_hole(), buf[2 * PAGE];

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The (command, errno) pairs that the contract names, and those of them that cannot come up here.
+
+Of behaviour.md: chapter 2 (each command's own), 3 to 8 (what they lead to), 9.3 (the mock's operations). E2BIG, EFAULT
+and EINVAL for the struct itself (R1.6.2) belong to every command and are added below.
+"""
+
+from __future__ import annotations
+
+NAMED = {
+    "DESTROY": "ENOENT EBUSY",
+    "IOAS_ALLOC": "EOPNOTSUPP",
+    "IOAS_ALLOW_IOVAS": "EOPNOTSUPP ENOENT EADDRINUSE ENOMEM",
+    "IOAS_COPY": "EOPNOTSUPP EOVERFLOW ENOENT EEXIST EPERM ENOSPC ENOMEM",
+    "IOAS_IOVA_RANGES": "EOPNOTSUPP ENOENT EMSGSIZE",
+    "IOAS_MAP": "EOPNOTSUPP EOVERFLOW ENOENT EEXIST ENOSPC ENOMEM",
+    "IOAS_UNMAP": "ENOENT EOVERFLOW EBUSY EDEADLOCK",
+    "OPTION": "EOPNOTSUPP ENOENT EPERM EBUSY EADDRINUSE",
+    "VFIO_IOAS": "EOPNOTSUPP ENODEV ENOENT",
+    "HWPT_ALLOC": "EOPNOTSUPP ENOENT EADDRINUSE ENOMEM",
+    "GET_HW_INFO": "EOPNOTSUPP ENOENT",
+    "HWPT_SET_DIRTY_TRACKING": "EOPNOTSUPP ENOENT",
+    "HWPT_GET_DIRTY_BITMAP": "EOPNOTSUPP ENOENT EOVERFLOW ENOMEM",
+    "HWPT_INVALIDATE": "EOPNOTSUPP ENOENT",
+    "FAULT_QUEUE_ALLOC": "EOPNOTSUPP EMFILE ENFILE",
+    "IOAS_MAP_FILE": "EOPNOTSUPP EOVERFLOW ENOENT EBADF EEXIST ENOSPC ENODEV ENOMEM",
+    "VIOMMU_ALLOC": "EOPNOTSUPP ENOENT",
+    "VDEVICE_ALLOC": "ENOENT EEXIST",
+    "IOAS_CHANGE_PROCESS": "EOPNOTSUPP EBUSY ENOMEM",
+    "VEVENTQ_ALLOC": "EOPNOTSUPP ENOENT EEXIST EMFILE",
+    "HW_QUEUE_ALLOC": "EOPNOTSUPP EOVERFLOW ENOENT ERANGE EPERM EADDRINUSE EEXIST EIO",
+    "ADD_RESERVED": "EOVERFLOW ENOENT EADDRINUSE",
+    "MOCK_DOMAIN": "ENOENT EADDRINUSE ENOMEM",
+    "MOCK_DOMAIN_FLAGS": "ENOENT EADDRINUSE ENOMEM",
+    "MOCK_DOMAIN_REPLACE": "ENOENT EADDRINUSE",
+    "MD_CHECK_MAP": "ENOENT",
+    "MD_CHECK_REFS": "EIO",
+    "CREATE_ACCESS": "EOPNOTSUPP ENOENT EADDRINUSE ENOMEM",
+    "DESTROY_ACCESS_PAGES": "ENOENT EBADFD",
+    "ACCESS_PAGES": "ENOMEM EOPNOTSUPP EBADFD EOVERFLOW ENOENT EPERM EBADE",
+    "ACCESS_RW": "ENOMEM EOPNOTSUPP EBADFD EOVERFLOW ENOENT EPERM",
+    "SET_TEMP_MEMORY_LIMIT": "",
+    "ACCESS_REPLACE_IOAS": "ENOENT EBADFD EADDRINUSE EBUSY",
+    "DIRTY": "EOVERFLOW ENOENT",
+    "MD_CHECK_IOTLB": "ENOENT",
+    "TRIGGER_IOPF": "ENOENT",
+    "DEV_CHECK_CACHE": "ENOENT",
+    "TRIGGER_VEVENT": "ENOENT EOPNOTSUPP",
+    "PASID_ATTACH": "ENOENT EBUSY",
+    "PASID_REPLACE": "ENOENT ENOMEM",
+    "PASID_DETACH": "ENOENT",
+    "PASID_CHECK_HWPT": "ENOENT",
+    "DMABUF_GET": "",
+    "DMABUF_REVOKE": "EBADF EOPNOTSUPP",
+}
+# No struct that is extended: these name all they have.
+PLAIN = {
+    "TEST_UNKNOWN": "EOPNOTSUPP",
+    "VFIO_GET_API_VERSION": "ok",
+    "VFIO_CHECK_EXTENSION": "ok ENODEV",
+    "VFIO_SET_IOMMU": "ok EINVAL ENODEV EADDRINUSE EPERM",
+    "VFIO_GET_INFO": "ok EFAULT EINVAL ENODEV",
+    "VFIO_MAP_DMA": "ok EFAULT EINVAL ENODEV EEXIST EOVERFLOW ENOMEM",
+    "VFIO_UNMAP_DMA": "ok EFAULT EINVAL ENODEV ENOENT EOVERFLOW EBUSY",
+    "VFIO_DIRTY_PAGES": "ENOTTY",
+    "unknown": "ENOTTY EFAULT",
+    "FAULT_READ": "ok ESPIPE EINVAL EFAULT",
+    "FAULT_WRITE": "ok ESPIPE EINVAL EFAULT",
+    "VEVENTQ_READ": "ok EINVAL EFAULT",
+    "VEVENTQ_WRITE": "EINVAL",
+    "mmap": "ok EINVAL EPERM ENXIO",
+}
+
+NO_MEMORY = "an allocation has to fail"
+CONCURRENT = "two threads have to meet"
+UNREACHABLE = {
+    ("IOAS_ALLOW_IOVAS", "ENOMEM"): NO_MEMORY,
+    ("HWPT_GET_DIRTY_BITMAP", "ENOMEM"): NO_MEMORY,
+    ("IOAS_UNMAP", "EDEADLOCK"): "an access would have to refuse to unpin; the mock's never does",
+    ("FAULT_QUEUE_ALLOC", "ENFILE"): "the whole system would have to be out of files",
+    ("IOAS_CHANGE_PROCESS", "EBUSY"): CONCURRENT,
+    ("IOAS_CHANGE_PROCESS", "ENOMEM"): "two processes are needed",
+    ("ACCESS_REPLACE_IOAS", "EBUSY"): CONCURRENT,
+    ("DMABUF_REVOKE", "EOPNOTSUPP"): "no other exporter of dma-bufs in such a kernel",
+    ("VFIO_SET_IOMMU", "EPERM"): "no no-iommu group in such a guest",
+}
+
+
+def pairs() -> set[tuple[str, str]]:
+    """All that the contract names and that can come up."""
+    found = {(name, e) for name, line in NAMED.items() for e in ("ok E2BIG EFAULT EINVAL " + line).split()}
+    found |= {(name, e) for name, line in PLAIN.items() for e in line.split()}
+    return found - set(UNREACHABLE)
