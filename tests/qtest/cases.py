@@ -45,7 +45,7 @@ class Round:
         self.windows = [0, *(self.window() for _ in range(3))]
         self.data = range(model.ram + DATA, model.ram + END)
         self.page = self.table.granule if "granule" in model.shape else PAGE
-        self.scratch, self.scratch_iova = model.ram + DATA - (1 << 20), model.ram + DATA - (1 << 20)
+        self.scratch, self.scratch_iova = model.ram + DATA - (1 << 20), 5 << 30
         self.table.map(self.scratch_iova, self.scratch, self.page)
         self.view: ForeignPageTable | None = None
         self.mapped: list[tuple[int, int, int]] = []  # iova, address, bytes
@@ -53,7 +53,7 @@ class Round:
 
     def window(self) -> int:
         first, last = self.table.aperture
-        top = self.random.randrange(first, last + 1) & -(1 << 32)
+        top = self.random.randrange(first, last + 1) & -(1 << 33)  # the scratch page is in none of them
         return top - (1 << 48) if self.random.random() < 0.3 and "sign_extend" in self.table.features else top
 
     # ---- page tables ----
@@ -114,6 +114,8 @@ class Round:
         assert self.view is not None
         found, items = self.view.lookup(iova), [step.item or 0 for step in self.view.path(iova)]
         if isinstance(found, Fault):
+            if found.reason == "memory" and found.entry not in self.model.empty:
+                return Piece(iova, size, None, "device", None, items)  # not RAM, but something may answer
             return Piece(iova, size, None, found.reason, None, items)
         address = found.address + iova - found.iova
         if NEEDED[write] in found.prot:
@@ -124,7 +126,8 @@ class Round:
         """Every end lies in RAM that is for data, and no page is one that the IOMMU keeps for itself."""
         ends = [p.address if p.address is not None else p.shielded for p in pieces]
         fine = all(end is None or (end in self.data and end + PAGE in self.data) for end in ends)
-        return fine and not any(p.iova in INTERRUPTS for p in pieces)
+        kept = any(p.iova in INTERRUPTS or p.reason == "device" for p in pieces)
+        return fine and not kept and all(self.model.judges(p.reason, p.items) for p in pieces)
 
     def probe(self, iova: int | None = None) -> None:
         """One DMA of a few bytes, over a page's border now and then."""
@@ -134,7 +137,7 @@ class Round:
         if random.random() < 0.3:
             iova = (iova & -PAGE) + PAGE - size // 2
         iova %= 1 << 64
-        if iova + size > 1 << 64:
+        if iova + size >= 1 << 64:  # the last byte of all is in no address space of QEMU
             return
         pieces = list(self.pieces(iova, size, write))
         if not self.judged(pieces):

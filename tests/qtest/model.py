@@ -39,6 +39,7 @@ class Model:
     ram: int
     memory: np.ndarray
     oa_bits: int  # of the host
+    empty: range  # physical addresses at which there is nothing
     unjudged: frozenset[int] = frozenset()  # bits of an entry whose meaning depends on more than the table
 
     def __init__(self, program: str, name: str, shape: dict[str, Any]):
@@ -122,6 +123,10 @@ class Model:
     def records(self) -> list[Record]:
         """Faults since the last call."""
         raise NotImplementedError
+
+    def judges(self, reason: str, items: list[int]) -> bool:
+        """Whether this model looks at what our walker finds wrong."""
+        return True
 
     def expected(self, iova: int, write: bool, reason: str, items: list[int]) -> tuple[Record, ...]:
         """Records that fit a DMA which our walker stops for `reason` after `items`; none: no such record is kept.

@@ -23,6 +23,11 @@ QUEUE_LOG2 = 7
 TG = {4096: 0, 65536: 1, 16384: 2}
 # Event numbers: F_WALK_EABT, F_TRANSLATION, F_ADDR_SIZE, F_PERMISSION.
 EVENTS = {"memory": 0x0B, "hole": 0x10, "outside": 0x10, "address": 0x11, "denied": 0x13}
+AF = 10  # whether its absence faults is for the context to say
+DBM = 51  # with the context's HD, "writable when somebody writes"
+HIGH_BITS = (12, 13, 14, 15)  # of an address of 52 bits; with fewer, revisions of the architecture differ
+AP_TABLE = 62  # no writes below
+CONTIGUOUS = 52  # a promise: what becomes of a broken one is open
 WFI_AND_BACK = "0x17ffffffd503207f"
 
 
@@ -31,16 +36,19 @@ class Smmu(Model):
 
     ram = 1 << 30
     oa_bits = 44
+    empty = range(3 << 30, 1 << 38)
 
     def __init__(self, program: str, name: str, shape: dict[str, Any], version: tuple[int, ...]):
         super().__init__(program, name, shape)
-        self.stage, self.sent = int(shape["format"][-1]), 0
+        high = HIGH_BITS if shape["granule"] == 65536 else ()
+        self.unjudged = frozenset({AF, DBM, CONTIGUOUS, *high})
+        self.version, self.stage, self.sent = version, int(shape["format"][-1]), 0
         which = ("-global", f"arm-smmuv3.stage={self.stage}") if version >= (8, 1) else ()
         self.machine = self.start(
             *("-M", "virt,iommu=smmuv3,memory-backend=ram", "-cpu", "max", *which),
             *("-device", "edu,dma_mask=0xffffffffffffffff"),
-            *("-device", f"loader,addr={self.ram:#x},data={WFI_AND_BACK},data-len=8"),
-            *("-device", f"loader,addr={self.ram:#x},cpu-num=0"),
+            *("-device", f"loader,addr={self.ram + (8 << 20):#x},data={WFI_AND_BACK},data-len=8"),
+            *("-device", f"loader,addr={self.ram + (8 << 20):#x},cpu-num=0"),
         )
         self.bus = Bus(self.machine, window=0x10000000, ecam=0x4010000000)
         self.begin()
@@ -94,9 +102,23 @@ class Smmu(Model):
         self.machine.write32(PAGE1 + EVENTQ_CONS, seen)
         return found
 
+    def judges(self, reason: str, items: list[int]) -> bool:
+        """Not blocks where none can be, which QEMU takes; nor what a table's entry says of AF when it becomes a block's."""
+        if reason == "reserved":
+            return self.version >= (8, 1) and items[-1] & 3 == 3
+        return reason not in ("", "denied") or bool(items[-1] >> AF & 1)
+
     def expected(self, iova: int, write: bool, reason: str, items: list[int]) -> tuple[Record, ...]:
-        codes = {EVENTS[reason]} if reason != "reserved" else {EVENTS["hole"], EVENTS["address"]}
+        codes = {EVENTS[reason]} if reason != "reserved" else {EVENTS["address"], EVENTS["memory"]}
+        if self.denies(items, write):
+            codes.add(EVENTS["denied"])
         return tuple(Record(iova & ~0xFFF, write, code) for code in codes)
+
+    def denies(self, items: list[int], write: bool) -> bool:
+        """Some entry on the way denies it, though it may not be what is looked at first."""
+        if self.stage == 2:
+            return not items[-1] >> (7 if write else 6) & 1
+        return write and (any(item >> AP_TABLE & 1 for item in items[:-1]) or bool(items[-1] >> 7 & 1))
 
 
 def models(program: str, version: tuple[int, ...]):

@@ -37,6 +37,7 @@ class Vtd(Model):
 
     ram = 0
     oa_bits = 48  # QEMU's aw-bits
+    empty = range(1 << 32, 1 << 48)
     def __init__(self, program: str, name: str, shape: dict[str, Any], *, pgtt: int = 0, queued: bool = True):
         options = {0: "", SECOND_STAGE: ",x-scalable-mode=on", FIRST_STAGE: ",x-scalable-mode=on,x-flts=on"}[pgtt]
         super().__init__(program, name, shape)
