@@ -18,7 +18,7 @@ TEST_ENV := PYTHONPATH=$(TEST_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 IO
 PYTEST := $(TEST_ENV) $(PY) -m pytest
 ARGS ?=
 
-.PHONY: help venv build test-build test bench benchmark benchmark-c golden conformance nightly lint sdist-check clean FORCE
+.PHONY: help venv build test-build test bench benchmark benchmark-c golden qtest conformance nightly lint sdist-check clean FORCE
 
 help:
 	@echo 'make bench         the main job: map, unmap and translate, measured; leaves bench.json and report.html'
@@ -28,6 +28,7 @@ help:
 	@echo 'make benchmark     benchmarks/ in pytest-benchmark'
 	@echo 'make benchmark-c   benchmarks/c, plain C'
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
+	@echo 'make qtest         QEMU'"'"'s own IOMMU models over our page tables (QEMU=FILE or DIR; without: what is installed)'
 	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=0 or 1: in a user namespace)'
 	@echo 'make fuzz SECONDS=N      ioctls under coverage guidance (CALLS=N instead: so many calls)'
 	@echo 'make nightly       what is too slow for make test'
@@ -87,6 +88,9 @@ benchmark-c:
 golden: build
 	@test -d "$(GOLDEN)" || { echo 'say where the golden tables are: make golden GOLDEN=DIR'; exit 1; }
 	@$(PY) tests/golden "$(GOLDEN)"
+
+qtest: build
+	@$(if $(QEMU),QEMU="$(QEMU)") $(PY) tests/qtest $(ARGS)
 
 conformance:
 	@test -d "$(LINUX)" || { echo 'say where a Linux tree is: make conformance LINUX=DIR'; exit 1; }

@@ -18,12 +18,19 @@ import time
 from pathlib import Path
 from random import Random
 
+import amd
+import riscv
 import smmu
 import vtd
 from cases import CASES, Different
 from protocol import version_of
 
-FAMILIES = {"vtd": ("qemu-system-x86_64", vtd.models), "smmu": ("qemu-system-aarch64", smmu.models)}
+FAMILIES = {
+    "vtd": ("qemu-system-x86_64", vtd.models),
+    "amd": ("qemu-system-x86_64", amd.models),
+    "smmu": ("qemu-system-aarch64", smmu.models),
+    "riscv": ("qemu-system-riscv64", riscv.models),
+}
 skipped = 0
 
 
@@ -48,17 +55,23 @@ def run_model(title: str, make, seed: int) -> tuple[int, int]:
     for case, (function, rounds) in CASES.items():
         dmas = through = faults = 0
         start, model, error = time.monotonic(), make(title), ""
+        if case not in model.cases:
+            model.close()
+            continue
         try:
             for i in range(rounds):
                 world = function(model, Random(f"{seed} {title} {case} {i}"))
                 dmas, through, faults = dmas + world.dmas, through + world.through, faults + world.faults
+            if not through or not faults:
+                error = f"{dmas} DMAs, {through} pieces through, {faults} faults: too little to compare"
         except (Different, RuntimeError) as e:
             error = str(e)
         finally:
             model.close()
         passed, failed = passed + (not error), failed + bool(error)
         print(f"{'FAIL' if error else 'ok'}    {title}, {case}: ", end="")
-        print(error or f"{dmas} DMAs, {through} pieces through, {faults} faults, {time.monotonic() - start:.1f} s", flush=True)
+        spent = time.monotonic() - start
+        print(error or f"{dmas} DMAs, {through} pieces through, {faults} faults, {spent:.1f} s", flush=True)
     return passed, failed
 
 
@@ -69,6 +82,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     passed = failed = 0
+    named: set[tuple[str, tuple[int, ...]]] = set()
     for family, (program, models) in FAMILIES.items():
         path = find(program)
         if path is None:
@@ -78,7 +92,9 @@ def main() -> int:
                 return 2
             continue
         version = version_of(path)
-        print(f"QEMU {'.'.join(map(str, version))}, {path}")
+        if (path, version) not in named:
+            named.add((path, version))
+            print(f"QEMU {'.'.join(map(str, version))}, {path}")
         for title, make in models(path, version):
             if options.only not in title:
                 continue

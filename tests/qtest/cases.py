@@ -22,7 +22,7 @@ NEEDED = {False: "r", True: "w"}
 
 
 class Piece(NamedTuple):
-    """A part of a DMA inside one page: where it goes, None with a reason when nowhere; where it would without rights."""
+    """A part of a DMA inside one page: where it goes, or why nowhere, and where it would with more rights."""
 
     iova: int
     size: int

@@ -48,6 +48,9 @@ class Bus:
         return at
 
 
+EDU = "edu,addr=2,dma_mask=0xffffffffffffffff"
+
+
 class Edu:
     """One buffer of 4096 bytes inside the device, and copies between it and what the IOMMU makes of an IOVA."""
 

@@ -40,6 +40,7 @@ class Model:
     memory: np.ndarray
     oa_bits: int  # of the host
     empty: range  # physical addresses at which there is nothing
+    cases: tuple[str, ...] = ("random maps", "a bit turned over")  # of cases.py
     unjudged: frozenset[int] = frozenset()  # bits of an entry whose meaning depends on more than the table
 
     def __init__(self, program: str, name: str, shape: dict[str, Any]):

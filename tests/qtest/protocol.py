@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """QEMU's qtest protocol: one line asks, one line answers.
 
-The guest has no kernel: its processor executes one instruction that waits for ever. Distributions build QEMU without the
-qtest accelerator, and with it goes `clock_step`; so the clock is the instruction counter's (``-icount sleep=off``), which
-jumps to the next timer whenever the processor waits. A device that works by timer is done as soon as it is asked again.
+The guest has no kernel: its processor executes one instruction that waits for ever. Distributions build QEMU without
+the qtest accelerator, and with it goes `clock_step`; so the clock is the instruction counter's (``-icount sleep=off``),
+which jumps to the next timer whenever the processor waits. A device that works by timer is done when it is asked next.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ def version_of(program: str) -> tuple[int, ...]:
     if not found:
         raise ValueError(f"{program} --version says {text!r}, not a QEMU's version")
     return tuple(int(n) for n in found.groups())
+
+
+def has_property(program: str, device: str, name: str) -> bool:
+    """Whether a device of a QEMU has a property."""
+    text = subprocess.run([program, "-device", f"{device},help"], capture_output=True, text=True).stdout
+    return re.search(rf"^  {name}=", text, re.M) is not None
 
 
 class Machine:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from devices import Bus
+from devices import EDU, Bus
 from model import Model, Record
 
 BASE, PAGE1 = 0x09050000, 0x09060000
@@ -46,7 +46,7 @@ class Smmu(Model):
         which = ("-global", f"arm-smmuv3.stage={self.stage}") if version >= (8, 1) else ()
         self.machine = self.start(
             *("-M", "virt,iommu=smmuv3,memory-backend=ram", "-cpu", "max", *which),
-            *("-device", "edu,dma_mask=0xffffffffffffffff"),
+            *("-device", EDU),
             *("-device", f"loader,addr={self.ram + (8 << 20):#x},data={WFI_AND_BACK},data-len=8"),
             *("-device", f"loader,addr={self.ram + (8 << 20):#x},cpu-num=0"),
         )
@@ -103,7 +103,7 @@ class Smmu(Model):
         return found
 
     def judges(self, reason: str, items: list[int]) -> bool:
-        """Not blocks where none can be, which QEMU takes; nor what a table's entry says of AF when it becomes a block's."""
+        """Not blocks where none can be, which QEMU takes; nor the AF of a table's entry that became a block's"""
         if reason == "reserved":
             return self.version >= (8, 1) and items[-1] & 3 == 3
         return reason not in ("", "denied") or bool(items[-1] >> AF & 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from devices import Bus
+from devices import EDU, Bus
 from model import Model, Record
 
 BASE = 0xFED90000
@@ -38,6 +38,7 @@ class Vtd(Model):
     ram = 0
     oa_bits = 48  # QEMU's aw-bits
     empty = range(1 << 32, 1 << 48)
+
     def __init__(self, program: str, name: str, shape: dict[str, Any], *, pgtt: int = 0, queued: bool = True):
         options = {0: "", SECOND_STAGE: ",x-scalable-mode=on", FIRST_STAGE: ",x-scalable-mode=on,x-flts=on"}[pgtt]
         super().__init__(program, name, shape)
@@ -46,7 +47,7 @@ class Vtd(Model):
         self.width = 32 if pgtt else 16  # bytes of an invalidation descriptor: scalable mode needs the wide ones
         self.machine = self.start(
             *("-M", "q35,kernel-irqchip=split,memory-backend=ram", "-bios", self.firmware(b"\xf4" * 65536)),
-            *("-device", f"intel-iommu,aw-bits=48,snoop-control=on{options}", "-device", "edu,addr=2,dma_mask=0xffffffffffffffff"),
+            *("-device", f"intel-iommu,aw-bits=48,snoop-control=on{options}", "-device", EDU),
         )
         self.bus = Bus(self.machine, window=0xE0000000)
         self.begin()
