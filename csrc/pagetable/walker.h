@@ -192,12 +192,17 @@ static const uint64_t *slot_at(const struct iof_pt *pt, uint64_t iova, unsigned 
 	return &table[item_index(iova, level)];
 }
 
-/* For a leaf of `count` items. Out of line: it would cost every walk registers. */
-static __attribute__((noinline)) bool other_dirty(const struct iof_pt *pt, uint64_t iova, unsigned level, size_t count)
+/*
+ * The end of a walk that found a leaf of several items. Out of line, and called last: anything else would cost every walk
+ * registers. `iova` is folded.
+ */
+static __attribute__((noinline)) int walk_contig(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf)
 {
-	const uint64_t *slot = slot_at(pt, iova, level);
+	const uint64_t *slot = slot_at(pt, iova, leaf->level);
+	unsigned count = 1u << (leaf->size_lg2 - item_lg2(leaf->level));
 
-	return slot && contig_dirty(slot, item_index(iova, level), count);
+	leaf->dirty = slot && contig_dirty(slot, item_index(iova, leaf->level), count);
+	return 0;
 }
 
 static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf)
@@ -212,7 +217,7 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 	leaf_decode(iova, item, level, leaf);
 	leaf->iova = unfold(pt->middle, leaf->iova);
 	if (FMT_CONTIG && FMT_TRACKS_DIRTY && iof_unlikely(!fmt_is_single(item)))
-		leaf->dirty = other_dirty(pt, iova, level, (size_t)1 << (leaf->size_lg2 - item_lg2(level)));
+		return walk_contig(pt, iova, leaf);
 	return 0;
 }
 
