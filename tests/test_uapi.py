@@ -100,9 +100,7 @@ def test_struct(struct, from_c):
 
 def test_every_command_has_a_struct():
     records = {"RANGE", "FAULT_RECORD", "FAULT_RESPONSE", "VEVENT_HEADER"}
-    assert {c.name for c in uapi.Command} | records == {
-        n for n in vars(uapi) if isinstance(getattr(uapi, n), np.dtype)
-    }
+    assert {c.name for c in uapi.Command} | records == {n for n in vars(uapi) if isinstance(getattr(uapi, n), np.dtype)}
 
 
 # -- the raw door -----------------------------------------------------------------------------------------------------
