@@ -128,6 +128,8 @@ fuzz-walk:
 nightly: test-build
 	@IOF_NIGHTLY=1 $(PYTEST) --timeout=3600 $(ARGS)
 	@$(MAKE) fuzz CALLS=100000000
+	@for format in vtdss amdv1 mock x86_64 riscv64 riscv64_x4 arm_s1 arm_s2; do \
+		echo "== $$format" && $(MAKE) fuzz-walk FORMAT=$$format SECONDS=600 || exit 1; done
 
 lint: $(DEPS)
 	@$(VENV)/bin/ruff check .
