@@ -34,7 +34,7 @@ static int find_piece(struct iof_ioas *ioas, struct iof_range r, struct piece *p
 	if (atomic_load_explicit(&p->area->state, memory_order_acquire) != IOF_AREA_LIVE)
 		return -ENOENT;
 	p->at = iof_range_clip(e.range, r);
-	p->byte = p->area->start_byte + (p->at.start - e.range.start);
+	p->byte = iof_area_byte(p->area) + (p->at.start - e.range.start);
 	return 0;
 }
 
@@ -42,9 +42,9 @@ static int check_rights(const struct iof_area *area, bool write)
 {
 	if (!(area->prot & (write ? IOF_PROT_WRITE : IOF_PROT_READ)))
 		return -EPERM;
-	if (write && !area->pages->writable)
+	if (write && !iof_area_pages(area)->writable)
 		return -EPERM;
-	return area->pages->kind == IOF_PAGES_DMABUF ? -EINVAL : 0;
+	return iof_area_pages(area)->kind == IOF_PAGES_DMABUF ? -EINVAL : 0;
 }
 
 /* ---- pin ---- */
@@ -61,7 +61,7 @@ static void count_piece(struct iof_access *a, struct iof_ioas *ioas, struct iof_
 {
 	area->accesses += more ? 1u : -1u;
 	if (a->internal)
-		area->locks = (uint8_t)(area->locks + (more ? 1 : -1));
+		area->locks += more ? 1u : -1u;
 	ioas->pieces += more ? 1 : UINT64_MAX;
 }
 
@@ -77,7 +77,7 @@ static int claim_piece(struct iof_access *a, struct iof_ioas *ioas, struct iof_r
 	rc = check_rights(p->area, write);
 	if (rc)
 		return rc;
-	if (a->internal && p->area->locks == UINT8_MAX)
+	if (p->area->accesses == IOF_AREA_ACCESSES_MAX || (a->internal && p->area->locks == UINT8_MAX))
 		return -EBUSY;
 	count_piece(a, ioas, p->area, true);
 	return 0;
@@ -85,7 +85,7 @@ static int claim_piece(struct iof_access *a, struct iof_ioas *ioas, struct iof_r
 
 static int hold_piece(struct iof_ioas *ioas, const struct piece *p)
 {
-	struct iof_pages *pages = p->area->pages;
+	struct iof_pages *pages = iof_area_pages(p->area);
 	int rc = iof_pages_hold(pages, ioas->memory, first_slot(p), last_slot(p));
 
 	/* Where the kernel's own test build can fail half-way through noting the pages (behaviour.md chapter 12). */
@@ -120,7 +120,7 @@ static uint64_t *tell_addresses(struct iof_ioas *ioas, const struct piece *p, ui
 	uint64_t byte = first_slot(p) << IOF_PAGE_SHIFT, end = (last_slot(p) + 1) << IOF_PAGE_SHIFT, n, address;
 
 	while (out && byte < end) {
-		address = iof_pages_address(p->area->pages, ioas->memory, byte, end - byte, &n);
+		address = iof_pages_address(iof_area_pages(p->area), ioas->memory, byte, end - byte, &n);
 		for (uint64_t done = 0; done < n; done += IOF_PAGE_SIZE)
 			*out++ = address + done;
 		byte += n;
@@ -135,7 +135,7 @@ static void unpin_range(struct iof_access *a, struct iof_ioas *ioas, struct iof_
 
 	iof_lock_take(&ioas->records->lock);
 	while (!find_piece(ioas, r, &p)) {
-		iof_pages_release(p.area->pages, ioas->memory, first_slot(&p), last_slot(&p));
+		iof_pages_release(iof_area_pages(p.area), ioas->memory, first_slot(&p), last_slot(&p));
 		count_piece(a, ioas, p.area, false);
 		if (p.at.last == r.last)
 			break;
@@ -230,7 +230,7 @@ static int copy_piece(struct iof_ioas *ioas, const struct piece *p, void *buffer
 	/* The kernel's slow way pins a single page for the moment; its test build can fail there (chapter 12). */
 	if (slow && first_slot(p) == last_slot(p) && iof_alloc_may_fail(ioas->memory->alloc))
 		return -EINVAL;
-	return iof_pages_rw(p->area->pages, ioas->memory, p->byte, buffer, iof_range_length(p->at), write, slow);
+	return iof_pages_rw(iof_area_pages(p->area), ioas->memory, p->byte, buffer, iof_range_length(p->at), write, slow);
 }
 
 /*

@@ -48,8 +48,8 @@ static int collect_locked(struct iof_ioas *src, struct iof_range r, struct iof_s
 			return -ENOENT;
 		part = iof_range_clip(e.range, r);
 		rc = push(src->memory->alloc, out,
-			  (struct iof_slice){ .pages = area->pages,
-					      .start_byte = area->start_byte + (part.start - e.range.start),
+			  (struct iof_slice){ .pages = iof_area_pages(area),
+					      .start_byte = iof_area_byte(area) + (part.start - e.range.start),
 					      .length = iof_range_length(part) });
 		if (rc || part.last == r.last)
 			return rc;
@@ -104,24 +104,24 @@ static void withdraw(struct iof_ioas *dst, struct iof_slices *s, size_t n, uint6
 static int insert_one(struct iof_ioas *dst, struct iof_slice *slice, unsigned prot, uint64_t iova)
 {
 	struct iof_range r = { iova, iova + (slice->length - 1) };
-	struct iof_area *area;
+	struct iof_bare *bare;
 	int rc;
 
 	if (prot & IOF_PROT_WRITE && !slice->pages->writable)
 		return -EPERM;
 	if (slice->start_byte & IOF_PAGE_MASK & (dst->alignment - 1))
 		return -EINVAL;
-	area = iof_records_get_bare(dst->records);
-	if (!area)
+	bare = iof_records_get_bare(dst->records);
+	if (!bare)
 		return -ENOMEM;
-	area->pages = slice->pages;
-	area->start_byte = slice->start_byte;
-	area->prot = (uint8_t)prot;
-	rc = iof_space_insert(dst->space, r, (uintptr_t)area);
+	bare->pages = slice->pages;
+	bare->start_byte = slice->start_byte;
+	bare->area.prot = prot & 7;
+	rc = iof_space_insert(dst->space, r, (uintptr_t)&bare->area);
 	if (rc)
-		iof_slab_put(&dst->records->bare, area);
+		iof_slab_put(&dst->records->bare, bare);
 	else
-		slice->area = area;
+		slice->area = &bare->area;
 	return rc;
 }
 

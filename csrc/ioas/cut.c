@@ -12,7 +12,8 @@
 #include "ioas/place.h"
 
 struct cut {
-	struct iof_area *left, *right;
+	struct iof_area *left;
+	struct iof_bare *right;
 	struct iof_range whole; /* IOVAs */
 	uint64_t last; /* of the left part */
 };
@@ -20,24 +21,24 @@ struct cut {
 static int check(const struct iof_ioas *ioas, const struct cut *c)
 {
 	const struct iof_area *area = c->left;
-	uint64_t byte = area->start_byte + (c->last + 1 - c->whole.start);
+	uint64_t byte = iof_area_byte(area) + (c->last + 1 - c->whole.start);
 
 	if (atomic_load_explicit(&area->state, memory_order_acquire) != IOF_AREA_LIVE || area->prevent)
 		return -EBUSY;
-	if (area->pages->kind == IOF_PAGES_DMABUF)
+	if (iof_area_pages(area)->kind == IOF_PAGES_DMABUF)
 		return -EOPNOTSUPP;
 	return ((c->last + 1) | byte) & (ioas->alignment - 1) ? -EINVAL : 0;
 }
 
 static uint64_t slot_at(const struct cut *c, uint64_t iova)
 {
-	return (c->left->start_byte + (iova - c->whole.start)) >> IOF_PAGE_SHIFT;
+	return (iof_area_byte(c->left) + (iova - c->whole.start)) >> IOF_PAGE_SHIFT;
 }
 
 /* Pages are cut apart, not through: with large pages off the alignment is PAGE at least. */
 static int hold_parts(struct iof_ioas *ioas, const struct cut *c)
 {
-	struct iof_pages *pages = c->left->pages;
+	struct iof_pages *pages = iof_area_pages(c->left);
 	uint64_t middle = slot_at(c, c->last);
 	int rc;
 
@@ -55,7 +56,7 @@ static int hold_parts(struct iof_ioas *ioas, const struct cut *c)
 /* The cut is made: the hold of the whole goes. It is not: those of the parts. */
 static void release_surplus(struct iof_ioas *ioas, const struct cut *c, bool made)
 {
-	struct iof_pages *pages = c->left->pages;
+	struct iof_pages *pages = iof_area_pages(c->left);
 	uint64_t first = slot_at(c, c->whole.start), middle = slot_at(c, c->last), last = slot_at(c, c->whole.last);
 
 	if (!c->left->held)
@@ -75,15 +76,14 @@ static int split(struct iof_ioas *ioas, const struct cut *c)
 
 	if (rc)
 		return rc;
-	*c->right = (struct iof_area){ .pages = left->pages,
-				       .start_byte = left->start_byte + (c->last + 1 - c->whole.start),
-				       .state = IOF_AREA_LIVE,
-				       .held = left->held,
-				       .prot = left->prot,
-				       .bare = true };
-	rc = iof_space_split(ioas->space, c->whole.start, c->last, (uintptr_t)c->right);
+	*c->right = (struct iof_bare){
+		.area = { .state = IOF_AREA_LIVE, .held = left->held, .prot = left->prot, .bare = true },
+		.pages = iof_area_pages(left),
+		.start_byte = iof_area_byte(left) + (c->last + 1 - c->whole.start),
+	};
+	rc = iof_space_split(ioas->space, c->whole.start, c->last, (uintptr_t)&c->right->area);
 	if (!rc)
-		atomic_fetch_add_explicit(&left->pages->refs, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&iof_area_pages(left)->refs, 1, memory_order_relaxed);
 	release_surplus(ioas, c, !rc);
 	return rc;
 }

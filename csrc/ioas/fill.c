@@ -5,17 +5,17 @@
 
 static uint64_t first_slot(const struct iof_area *area)
 {
-	return area->start_byte >> IOF_PAGE_SHIFT;
+	return iof_area_byte(area) >> IOF_PAGE_SHIFT;
 }
 
 static uint64_t last_slot(const struct iof_area *area, struct iof_range r)
 {
-	return (area->start_byte + iof_range_span(r)) >> IOF_PAGE_SHIFT;
+	return (iof_area_byte(area) + iof_range_span(r)) >> IOF_PAGE_SHIFT;
 }
 
 static int hold(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
 {
-	int rc = iof_pages_hold(area->pages, ioas->memory, first_slot(area), last_slot(area, r));
+	int rc = iof_pages_hold(iof_area_pages(area), ioas->memory, first_slot(area), last_slot(area, r));
 
 	area->held = !rc;
 	return rc;
@@ -24,7 +24,7 @@ static int hold(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r
 static void let_go(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
 {
 	area->held = false;
-	iof_pages_release(area->pages, ioas->memory, first_slot(area), last_slot(area, r));
+	iof_pages_release(iof_area_pages(area), ioas->memory, first_slot(area), last_slot(area, r));
 }
 
 /*
@@ -33,7 +33,7 @@ static void let_go(struct iof_ioas *ioas, struct iof_area *area, struct iof_rang
  */
 static bool alone(const struct iof_area *area)
 {
-	return atomic_load_explicit(&area->pages->refs, memory_order_acquire) == 1;
+	return atomic_load_explicit(&iof_area_pages(area)->refs, memory_order_acquire) == 1;
 }
 
 static int hold_in_transition(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
@@ -42,7 +42,7 @@ static int hold_in_transition(struct iof_ioas *ioas, struct iof_area *area, stru
 
 	if (iof_unlikely(!alone(area)))
 		return hold(ioas, area, r);
-	rc = iof_pages_hold_alone(area->pages, ioas->memory, first_slot(area), last_slot(area, r));
+	rc = iof_pages_hold_alone(iof_area_pages(area), ioas->memory, first_slot(area), last_slot(area, r));
 	area->held = !rc;
 	return rc;
 }
@@ -54,17 +54,15 @@ static void let_go_in_transition(struct iof_ioas *ioas, struct iof_area *area, s
 		return;
 	}
 	area->held = false;
-	iof_pages_release_alone(area->pages, ioas->memory, first_slot(area), last_slot(area, r));
+	iof_pages_release_alone(iof_area_pages(area), ioas->memory, first_slot(area), last_slot(area, r));
 }
 
-/* The next stretch with consecutive addresses; one PAGE at most while large pages are off (R3.9.1, R4.4.3). */
+/* The next stretch with consecutive addresses (R4.4.3). */
 static uint64_t next_run(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r, uint64_t done, uint64_t *address)
 {
-	uint64_t byte = area->start_byte + done, want = iof_range_length(r) - done, n;
+	uint64_t byte = iof_area_byte(area) + done, n;
 
-	if (iof_unlikely(ioas->small_pages) && want > IOF_PAGE_SIZE - (byte & IOF_PAGE_MASK))
-		want = IOF_PAGE_SIZE - (byte & IOF_PAGE_MASK);
-	*address = iof_pages_address(area->pages, ioas->memory, byte, want, &n);
+	*address = iof_pages_address(iof_area_pages(area), ioas->memory, byte, iof_range_length(r) - done, &n);
 	return n;
 }
 
@@ -110,7 +108,7 @@ int iofi_area_fill(struct iof_ioas *ioas, struct iof_area *area, struct iof_rang
 {
 	int rc;
 
-	if (!ioas->n_domains || iof_unlikely(iof_pages_is_revoked(area->pages)))
+	if (!ioas->n_domains || iof_unlikely(iof_pages_is_revoked(iof_area_pages(area))))
 		return 0;
 	rc = hold_in_transition(ioas, area, r);
 	if (iof_unlikely(rc))
@@ -134,7 +132,7 @@ int iofi_area_join(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area
 	bool first = !area->held;
 	int rc;
 
-	if (iof_unlikely(iof_pages_is_revoked(area->pages)))
+	if (iof_unlikely(iof_pages_is_revoked(iof_area_pages(area))))
 		return 0;
 	rc = first ? hold(ioas, area, r) : 0;
 	if (rc)

@@ -15,6 +15,8 @@ void iofi_hwpt_quiesce(struct iof_hwpt *hwpt, struct iof_range r)
 	if (iof_likely(!atomic_load_explicit(&hwpt->used, memory_order_relaxed)))
 		return;
 	iof_iotlb_invalidate(&hwpt->iommu->iotlb, hwpt->domain, r);
+	if (iof_unlikely(atomic_load_explicit(&hwpt->used_nested, memory_order_relaxed)))
+		iof_iotlb_invalidate_nested(&hwpt->iommu->iotlb, &IOF_IOTLB_OF_PARENT(hwpt->domain), IOF_RANGE_ALL);
 	iof_rsec_sync(&hwpt->rsec);
 }
 
@@ -22,8 +24,13 @@ void iofi_hwpt_quiesce(struct iof_hwpt *hwpt, struct iof_range r)
 int iofi_hwpt_map(struct iof_hwpt *hwpt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot)
 {
 	struct iof_pt_gather g = { 0 };
-	int rc = iof_pt_map(hwpt->pt, iova, address, length, prot | IOF_PROT_CACHE, &g);
+	int rc;
 
+	prot |= IOF_PROT_CACHE;
+	if (iof_unlikely(hwpt->ioas->small_pages && length > IOF_PAGE_SIZE))
+		rc = iof_pt_map_small(hwpt->pt, iova, address, length, prot, IOF_PAGE_SHIFT, &g);
+	else
+		rc = iof_pt_map(hwpt->pt, iova, address, length, prot, &g);
 	if (iof_unlikely(rc))
 		iofi_hwpt_quiesce(hwpt, (struct iof_range){ iova, iova + (length - 1) });
 	else if (iof_unlikely(g.count))
@@ -290,6 +297,7 @@ void iof_hwpt_dispose(struct iof_hwpt *hwpt)
 
 	iofi_hwpt_quiesce(hwpt, IOF_RANGE_ALL);
 	atomic_store_explicit(&hwpt->used, false, memory_order_relaxed);
+	atomic_store_explicit(&hwpt->used_nested, false, memory_order_relaxed);
 	lock_all(ioas);
 	leave_locked(hwpt);
 	unlock_all(ioas);

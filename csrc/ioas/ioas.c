@@ -89,7 +89,7 @@ uint64_t iofi_ioas_alignment(const struct iof_ioas *ioas)
 
 static bool aligned(const struct iof_index_entry *e, uint64_t alignment)
 {
-	uint64_t page_offset = iofi_area_of(e)->start_byte & IOF_PAGE_MASK;
+	uint64_t page_offset = iof_area_byte(iofi_area_of(e)) & IOF_PAGE_MASK;
 
 	return !((e->range.start | iof_range_length(e->range) | page_offset) & (alignment - 1));
 }
@@ -161,7 +161,7 @@ uint64_t iofi_ioas_pinned(struct iof_ioas *ioas)
 	while (iof_space_first(ioas->space, from, &e)) {
 		/* A container is counted at the area that came with it: copies in this IOAS would count it again. */
 		if (!iofi_area_of(&e)->bare)
-			pages += iof_pages_pinned(iofi_area_of(&e)->pages);
+			pages += iof_pages_pinned(iof_area_pages(iofi_area_of(&e)));
 		if (e.range.last == UINT64_MAX)
 			break;
 		from.start = e.range.last + 1;

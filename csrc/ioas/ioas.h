@@ -34,7 +34,7 @@ struct iof_ioas {
 	struct iof_ioas_counters count;
 	struct iof_hwpt **domains; /* domains_lock: dense; the last takes the place of one that leaves */
 	uint32_t n_domains, room;
-	bool small_pages; /* large pages are off: one page-table call per PAGE */
+	bool small_pages; /* large pages are off: leaves of at most a PAGE */
 	struct iof_hwpt *first_hwpt, *last_hwpt; /* control lock: in order of creation */
 	struct iof_access **accesses; /* by registration id, NULL: free. Changed under both, like what follows */
 	uint32_t access_room, n_accesses, lowest_access; /* every registration id below lowest_access is taken */

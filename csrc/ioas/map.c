@@ -45,9 +45,9 @@ static int place_record(struct iof_ioas *ioas, struct iof_map_request *rq, struc
 
 	if (iof_unlikely(rc))
 		return rc;
-	rec->area.start_byte = rq->user_va & IOF_PAGE_MASK;
-	rec->area.prot = (uint8_t)rq->prot;
-	if (iof_unlikely(rec->area.start_byte & (ioas->alignment - 1)))
+	rec->area.first_byte = rq->user_va & IOF_PAGE_MASK;
+	rec->area.prot = rq->prot & 7;
+	if (iof_unlikely(rec->area.first_byte & (ioas->alignment - 1)))
 		return -EINVAL;
 	return iof_space_insert(ioas->space, *r, (uintptr_t)&rec->area);
 }

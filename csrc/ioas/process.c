@@ -86,7 +86,7 @@ static int check(struct change *c, struct iof_area *area)
 	(void)c;
 	if (atomic_load_explicit(&area->state, memory_order_acquire) != IOF_AREA_LIVE)
 		return -EBUSY;
-	return area->pages->kind == IOF_PAGES_FILE ? 0 : -EINVAL;
+	return iof_area_pages(area)->kind == IOF_PAGES_FILE ? 0 : -EINVAL;
 }
 
 /*
@@ -94,10 +94,10 @@ static int check(struct change *c, struct iof_area *area)
  */
 static int count(struct change *c, struct iof_area *area)
 {
-	struct iof_account *old = iof_pages_owner(area->pages), *now;
+	struct iof_account *old = iof_pages_owner(iof_area_pages(area)), *now;
 	unsigned i;
 
-	if (!old || iof_pages_mark(area->pages, true))
+	if (!old || iof_pages_mark(iof_area_pages(area), true))
 		return 0;
 	now = iof_account_mine(c->ctx->machine->accounts, old);
 	if (!now)
@@ -106,28 +106,28 @@ static int count(struct change *c, struct iof_area *area)
 		return 0;
 	i = iof_account_mode(old) == IOF_ACCOUNT_PROCESS;
 	c->payer[i] = now;
-	c->pages[i] += iof_pages_pinned(area->pages);
+	c->pages[i] += iof_pages_pinned(iof_area_pages(area));
 	return 0;
 }
 
 static int unmark(struct change *c, struct iof_area *area)
 {
 	(void)c;
-	(void)iof_pages_mark(area->pages, false);
+	(void)iof_pages_mark(iof_area_pages(area), false);
 	return 0;
 }
 
 /* The new owner has been charged for it all. */
 static int change_owner(struct change *c, struct iof_area *area)
 {
-	struct iof_account *old = iof_pages_owner(area->pages), *now;
+	struct iof_account *old = iof_pages_owner(iof_area_pages(area)), *now;
 
-	if (!old || !iof_pages_mark(area->pages, false))
+	if (!old || !iof_pages_mark(iof_area_pages(area), false))
 		return 0;
 	now = iof_account_mine(c->ctx->machine->accounts, old);
 	if (iof_account_moves(old, now))
-		iof_account_uncharge(old, iof_pages_pinned(area->pages));
-	iof_pages_change_owner(area->pages, now);
+		iof_account_uncharge(old, iof_pages_pinned(iof_area_pages(area)));
+	iof_pages_change_owner(iof_area_pages(area), now);
 	return 0;
 }
 

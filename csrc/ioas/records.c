@@ -10,8 +10,8 @@ int iof_records_create(struct iof_memory *m, struct iof_records **out)
 	if (!r)
 		return -ENOMEM;
 	iof_lock_init(&r->lock, m->alloc->shared);
-	iof_slab_init(&r->whole, m->alloc, sizeof(struct iof_record), 0);
-	iof_slab_init(&r->bare, m->alloc, sizeof(struct iof_area), 0);
+	iof_slab_init_known(&r->whole, m->alloc, sizeof(struct iof_record));
+	iof_slab_init(&r->bare, m->alloc, sizeof(struct iof_bare), 0);
 	r->memory = m;
 	*out = r;
 	return 0;
@@ -44,18 +44,22 @@ struct iof_record *iof_records_get(struct iof_records *r)
 
 	if (iof_unlikely(!rec))
 		return NULL;
-	rec->home = r;
-	rec->area = (struct iof_area){ .pages = &rec->pages };
+	rec->area = (struct iof_area){ 0 };
 	return rec;
 }
 
-struct iof_area *iof_records_get_bare(struct iof_records *r)
+struct iof_bare *iof_records_get_bare(struct iof_records *r)
 {
-	struct iof_area *area = iof_slab_get(&r->bare);
+	struct iof_bare *bare = iof_slab_get(&r->bare);
 
-	if (area)
-		*area = (struct iof_area){ .bare = true };
-	return area;
+	if (bare)
+		*bare = (struct iof_bare){ .area = { .bare = true } };
+	return bare;
+}
+
+static struct iof_records *home_of(const struct iof_record *rec)
+{
+	return iof_container_of(iof_slab_of(rec), struct iof_records, whole);
 }
 
 void iof_records_put(struct iof_records *r, struct iof_record *rec)
@@ -71,14 +75,14 @@ static bool pages_unref(struct iof_pages *p)
 
 struct iof_record *iof_area_put(struct iof_records *r, struct iof_area *area)
 {
-	struct iof_record *rec = iof_container_of(area->pages, struct iof_record, pages);
-	bool last = pages_unref(area->pages);
+	struct iof_record *rec = iof_container_of(iof_area_pages(area), struct iof_record, pages);
+	bool last = pages_unref(&rec->pages), bare = area->bare;
 
-	if (area->bare)
+	if (iof_unlikely(bare))
 		iof_slab_put(&r->bare, area);
 	if (!last)
 		return NULL;
-	if (rec->home != r)
+	if (iof_unlikely(bare && home_of(rec) != r))
 		return rec;
 	iof_pages_fini(&rec->pages, r->memory);
 	iof_records_put(r, rec);
@@ -92,7 +96,7 @@ void iof_record_retire(struct iof_record *rec)
 
 	if (!rec)
 		return;
-	home = rec->home;
+	home = home_of(rec);
 	iof_lock_take(&home->lock);
 	iof_pages_fini(&rec->pages, home->memory);
 	iof_records_put(home, rec);

@@ -2,8 +2,8 @@
 /*
  * The records of an IOAS's mappings, and the lock they share with its index.
  *
- * A mapping is an *area*: a stretch of IOVAs showing a slice of a page container. MAP makes area and container as one record; COPY makes a bare area that
- * shares the container of another record. A record lives until its container's last area is gone, which may be later than its own IOAS: so the pool
+ * A mapping is an *area*: a stretch of IOVAs showing a slice of a page container. MAP makes area and container as one record of 56 bytes, in which
+ * nothing stands that follows from where the record is; COPY makes a bare area that shares the container of another record. A record lives until its container's last area is gone, which may be later than its own IOAS: so the pool
  * of records is an object of its own that outlives the IOAS while records do. The pool's lock is the IOAS's IOVA lock, so the map
  * path takes one lock for index and record.
  *
@@ -22,31 +22,48 @@ enum iof_area_state {
 	IOF_AREA_REMOVING = 2, /* in transition: on its way out */
 };
 
+#define IOF_AREA_ACCESSES_MAX ((UINT32_C(1) << 23) - 1)
+
 struct iof_area {
-	struct iof_pages *pages;
-	uint64_t start_byte; /* container byte shown at the area's first IOVA */
-	uint32_t accesses : 31; /* IOVA lock: pieces that accesses have pinned; while there are any, the area stays (access.h) */
+	uint32_t accesses : 23; /* IOVA lock: pieces that accesses have pinned; while there are any, the area stays (access.h) */
+	uint32_t locks : 8; /* IOVA lock: those of internal accesses: unmap is refused */
 	uint32_t prevent : 1; /* IOVA lock: an unmap waits for these pieces, no new ones */
-	/* What follows has no bits in common with the two above, so that they may be written under different locks. */
+	/* What follows has no bits in common with the three above, so that they may be written under different locks. */
 	_Atomic uint8_t state; /* enum iof_area_state; changed under the IOVA lock, or by the owner of a transition */
 	uint8_t held; /* its slots are held: a page table shows them; owner of a transition, or domains lock for writing */
-	uint8_t locks; /* IOVA lock: pieces of internal accesses: unmap is refused */
-	uint8_t prot : 7, bare : 1; /* IOF_PROT_READ | IOF_PROT_WRITE; no container inside. Never changed */
+	/* Never changed. `first_byte` is iof_area_byte() of an area that is not bare: less than a PAGE. */
+	uint16_t bare : 1, prot : 3, first_byte : 12; /* no container inside; IOF_PROT_READ | IOF_PROT_WRITE */
 };
 
-_Static_assert(sizeof(struct iof_area) == 24, "every mapping has one");
-
-struct iof_records;
+/* Without a container of its own. */
+struct iof_bare {
+	struct iof_area area;
+	struct iof_pages *pages;
+	uint64_t start_byte;
+};
 
 struct iof_record {
 	struct iof_area area;
-	struct iof_records *home;
 	struct iof_pages pages;
 };
 
+_Static_assert(sizeof(struct iof_record) == 56, "every mapping has one");
+
+static inline struct iof_pages *iof_area_pages(const struct iof_area *area)
+{
+	return iof_unlikely(area->bare) ? iof_container_of(area, struct iof_bare, area)->pages :
+					  &iof_container_of(area, struct iof_record, area)->pages;
+}
+
+/* The container's byte that is shown at the area's first IOVA. */
+static inline uint64_t iof_area_byte(const struct iof_area *area)
+{
+	return iof_unlikely(area->bare) ? iof_container_of(area, struct iof_bare, area)->start_byte : area->first_byte;
+}
+
 struct iof_records {
 	struct iof_lock lock; /* the IOAS's IOVA lock; protects everything below and the IOAS's space */
-	struct iof_slab whole, bare; /* struct iof_record, struct iof_area */
+	struct iof_slab whole, bare; /* struct iof_record, struct iof_bare */
 	struct iof_memory *memory;
 	bool orphan; /* the IOAS is gone */
 };
@@ -56,7 +73,7 @@ void iof_records_orphan(struct iof_records *r); /* the IOAS lets go; freed with 
 
 /* Under the lock. NULL: no memory. The container of a whole record is not initialised. */
 struct iof_record *iof_records_get(struct iof_records *r);
-struct iof_area *iof_records_get_bare(struct iof_records *r);
+struct iof_bare *iof_records_get_bare(struct iof_records *r);
 
 /* Under the lock: gives a record back whose container was never initialised or is finished. */
 void iof_records_put(struct iof_records *r, struct iof_record *rec);

@@ -18,7 +18,7 @@ static void hide_areas(struct iof_ioas *ioas)
 	struct iof_index_entry e;
 
 	while (iof_space_first(ioas->space, from, &e)) {
-		if (iof_pages_is_revoked(iofi_area_of(&e)->pages))
+		if (iof_pages_is_revoked(iof_area_pages(iofi_area_of(&e))))
 			iofi_area_unfill(ioas, iofi_area_of(&e), e.range);
 		if (e.range.last == UINT64_MAX)
 			break;

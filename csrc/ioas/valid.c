@@ -12,10 +12,10 @@
 /* Does the table show the area's bytes at both ends, with its permissions? */
 static bool shows(struct iof_hwpt *hwpt, const struct iof_area *area, struct iof_range r, uint64_t at)
 {
-	uint64_t byte = area->start_byte + (at - r.start), n, want;
+	uint64_t byte = iof_area_byte(area) + (at - r.start), n, want;
 	unsigned prot;
 
-	want = iof_pages_address(area->pages, hwpt->ioas->memory, byte, 1, &n);
+	want = iof_pages_address(iof_area_pages(area), hwpt->ioas->memory, byte, 1, &n);
 	if (iof_pt_translate(hwpt->pt, at, &prot) != want)
 		return false;
 	return !(area->prot & ~prot);
@@ -25,11 +25,11 @@ static bool area_is_valid(struct iof_ioas *ioas, const struct iof_index_entry *e
 {
 	struct iof_area *area = iofi_area_of(e);
 
-	bool hidden = iof_pages_is_revoked(area->pages);
+	bool hidden = iof_pages_is_revoked(iof_area_pages(area));
 
 	if (atomic_load(&area->state) != IOF_AREA_LIVE || area->held != (ioas->n_domains && !hidden))
 		return false;
-	if (!iof_pages_is_valid(area->pages, ioas->memory))
+	if (!iof_pages_is_valid(iof_area_pages(area), ioas->memory))
 		return false;
 	for (uint32_t i = 0; !hidden && i < ioas->n_domains; i++)
 		if (!shows(ioas->domains[i], area, e->range, e->range.start) ||

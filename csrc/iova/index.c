@@ -76,6 +76,9 @@ static void put_entry(struct iof_index *ix, struct iofi_leaf *leaf, unsigned pos
 	ix->cursor = leaf;
 	ix->run = pos;
 	ix->guess = pos + 1;
+	/* Nothing of the search's alignment lies in what is left of the hole before its place. */
+	if (r.start == ix->floor.start && hole == ix->floor.from)
+		ix->floor.from = r.last + 1;
 	if (pos + 1 < leaf->node.count) {
 		if (ix->hit.start == r.start)
 			iofi_bound_note(ix, leaf, (struct iof_range){ hole, leaf->start[pos + 1] - 1 }, r);
@@ -135,6 +138,8 @@ bool iof_index_remove(struct iof_index *ix, uint64_t start)
 		iofi_bound_settle(ix);
 	ix->pending.leaf = NULL;
 	hole = iofi_hole_start(leaf, pos);
+	if (hole < ix->floor.from)
+		ix->floor.from = hole;
 	leaf->node.count--;
 	iofi_leaf_move(leaf, pos, leaf, pos + 1, leaf->node.count - pos);
 	leaf->start[leaf->node.count] = UINT64_MAX;

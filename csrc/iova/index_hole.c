@@ -9,6 +9,10 @@
  *
  * One such bound is put right early: an insertion that uses up the hole which a search has just found leaves a note. The next
  * removal settles it while the nodes are still in the cache, unless it gives that very range back, which makes the bound true again.
+ *
+ * Searches come in series that ask for the same. What the last one has passed over need not be looked at again: `floor` says
+ * below which address no hole takes such a search. Inserting never makes a hole that did; a removal brings the floor down to the hole it makes.
+ * The place of a series is mostly where the cursor is, so a search looks there before it descends.
  */
 #include "iova/node.h"
 
@@ -17,10 +21,12 @@ struct query {
 	uint64_t need; /* the least span: length - 1, but at least 1, because a one-byte hole never fits */
 	uint64_t align;
 	uint64_t or_bits;
+	uint64_t from; /* holes that start below it need not be looked at */
 	int64_t reach; /* need, as far as bounds can tell */
 	unsigned class;
 	uint64_t visited;
-	uint64_t start; /* out, from here on */
+	uint64_t hole; /* out, from here on: where the hole found starts */
+	uint64_t start;
 	struct iofi_leaf *leaf;
 	unsigned pos;
 };
@@ -141,12 +147,10 @@ void iofi_bound_settle(struct iof_index *ix)
 }
 
 /* Does [start, last], clipped to the window, take the query? (behaviour.md 3.6bis, step 6) */
-static bool fits(struct query *q, uint64_t start, uint64_t last)
+static bool fits(struct query *q, uint64_t hole, uint64_t last)
 {
-	uint64_t at;
+	uint64_t start = hole < q->window.start ? q->window.start : hole, at;
 
-	if (start < q->window.start)
-		start = q->window.start;
 	if (last > q->window.last)
 		last = q->window.last;
 	if (!iof_align_up(start, q->align, &at))
@@ -154,13 +158,14 @@ static bool fits(struct query *q, uint64_t start, uint64_t last)
 	at |= q->or_bits;
 	if (at >= last || last - at < q->need)
 		return false;
+	q->hole = hole;
 	q->start = at;
 	return true;
 }
 
 static enum verdict search_leaf(struct query *q, struct iofi_leaf *leaf, bool edge)
 {
-	unsigned i = edge ? iofi_leaf_rank(leaf, q->window.start) : 0;
+	unsigned i = edge ? iofi_leaf_rank(leaf, q->from) : 0;
 	uint64_t hole = iofi_hole_start(leaf, i);
 
 	q->visited++;
@@ -202,11 +207,11 @@ static unsigned first_reaching(const int64_t *b, unsigned i, int64_t need)
 	return IOFI_FAN;
 }
 
-/* `edge`: the window begins inside this node, which may therefore disappoint without its bounds being wrong. */
+/* `edge`: the search begins inside this node, which may therefore disappoint without its bounds being wrong. */
 static enum verdict search_inner(struct query *q, struct iofi_inner *in, unsigned height, bool edge)
 {
 	int64_t *bound = in->bound[q->class];
-	unsigned i = edge ? iofi_slot(in, q->window.start) : 0;
+	unsigned i = edge ? iofi_slot(in, q->from) : 0;
 	enum verdict v;
 
 	q->visited++;
@@ -249,6 +254,80 @@ static unsigned class_of(uint64_t align)
 	return shift < IOFI_CLASSES ? shift : IOFI_CLASSES - 1;
 }
 
+/* The hole that starts at the floor, if the cursor is at it. */
+static bool search_cursor(struct query *q, const struct iof_index *ix)
+{
+	struct iofi_leaf *leaf = ix->cursor;
+	unsigned pos = ix->guess;
+	uint64_t next;
+
+	if (pos > leaf->node.count || iofi_hole_start(leaf, pos) != q->from || (!q->from && ix->count))
+		return false;
+	if (pos == leaf->node.count && !leaf->next)
+		return search_tail(q, ix);
+	next = pos < leaf->node.count ? leaf->start[pos] : leaf->next->start[0];
+	if (next == q->from || !fits(q, q->from, next - 1))
+		return false;
+	q->leaf = leaf;
+	q->pos = pos;
+	return true;
+}
+
+static bool search_all(struct query *q, struct iof_index *ix)
+{
+	enum verdict v = ix->height ? search_inner(q, iofi_as_inner(ix->root), ix->height, true) :
+				      search_leaf(q, iofi_as_leaf(ix->root), true);
+
+	ix->visited += q->visited;
+	return v == FOUND || (v != PAST && search_tail(q, ix));
+}
+
+/* Bits that are set in a place only make it later, so the floor of searches without holds for those with. */
+static uint64_t floor_for(const struct iof_index *ix, const struct query *q)
+{
+	bool holds = q->align == ix->floor.align && q->need >= ix->floor.need && q->window.start >= ix->floor.window;
+
+	return holds && ix->floor.from > q->window.start ? ix->floor.from : q->window.start;
+}
+
+bool iofi_floor_takes(const struct iof_index *ix, uint64_t start, uint64_t last)
+{
+	struct query q = { .window = { ix->floor.window, UINT64_MAX }, .need = ix->floor.need, .align = ix->floor.align };
+
+	return fits(&q, start, last);
+}
+
+/* The cursor goes to where the place is going to be used: behind the last entry of the leaf before, if the hole begins a leaf. */
+static void remember_leaf(struct iof_index *ix, const struct query *q)
+{
+	struct iofi_leaf *leaf = q->leaf;
+
+	ix->guess = q->pos;
+	if (!q->pos && leaf->prev && q->start <= leaf->prev->high) {
+		leaf = leaf->prev;
+		ix->guess = leaf->node.count;
+	}
+	if (ix->cursor != leaf) {
+		ix->cursor = leaf;
+		ix->run = IOFI_NOWHERE;
+	}
+}
+
+static void remember(struct iof_index *ix, const struct query *q)
+{
+	ix->hit.start = q->start;
+	ix->hit.reach = q->reach;
+	ix->hit.class = q->class;
+	if (!q->or_bits) {
+		ix->floor.from = q->hole;
+		ix->floor.window = q->window.start;
+		ix->floor.align = q->align;
+		ix->floor.need = q->need;
+		ix->floor.start = q->start;
+	}
+	remember_leaf(ix, q);
+}
+
 bool iof_index_hole(struct iof_index *ix, struct iof_range window, uint64_t length, uint64_t align, uint64_t or_bits,
 		    uint64_t *start)
 {
@@ -257,23 +336,14 @@ bool iof_index_hole(struct iof_index *ix, struct iof_range window, uint64_t leng
 		.need = length > 1 ? length - 1 : 1,
 		.align = align,
 		.or_bits = or_bits,
-		.class = class_of(align),
 	};
-	enum verdict v;
 
+	q.from = floor_for(ix, &q);
+	q.class = class_of(align);
 	q.reach = (int64_t)(q.need < INT64_MAX ? q.need : INT64_MAX);
-	v = ix->height ? search_inner(&q, iofi_as_inner(ix->root), ix->height, true) :
-			 search_leaf(&q, iofi_as_leaf(ix->root), true);
-	ix->visited += q.visited;
-	if (v != FOUND && (v == PAST || !search_tail(&q, ix)))
+	if (!search_cursor(&q, ix) && !search_all(&q, ix))
 		return false;
-	*start = ix->hit.start = q.start;
-	ix->hit.reach = q.reach;
-	ix->hit.class = q.class;
-	if (ix->cursor != q.leaf) {
-		ix->cursor = q.leaf;
-		ix->run = IOFI_NOWHERE;
-	}
-	ix->guess = q.pos;
+	*start = q.start;
+	remember(ix, &q);
 	return true;
 }

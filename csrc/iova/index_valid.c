@@ -6,6 +6,7 @@
 #include "iova/node.h"
 
 struct walk {
+	const struct iof_index *ix;
 	const struct iofi_leaf *before; /* the last leaf walked */
 	uint64_t low; /* where the next leaf's share has to begin */
 	uint64_t hole; /* one past the last entry's last byte */
@@ -17,6 +18,9 @@ static bool leaf_entries_valid(struct walk *w, const struct iofi_leaf *leaf)
 {
 	for (unsigned i = 0; i < leaf->node.count; i++) {
 		if (w->full || leaf->start[i] < w->hole || leaf->tail[i].last < leaf->start[i])
+			return false;
+		if (w->hole < w->ix->floor.from && leaf->start[i] != w->hole &&
+		    iofi_floor_takes(w->ix, w->hole, leaf->start[i] - 1))
 			return false;
 		w->hole = leaf->tail[i].last + 1;
 		w->full = !w->hole;
@@ -92,7 +96,7 @@ static bool inner_valid(struct walk *w, const struct iofi_inner *in, unsigned he
 
 bool iof_index_is_valid(const struct iof_index *ix)
 {
-	struct walk w = { 0 };
+	struct walk w = { .ix = ix };
 	bool ok;
 
 	if (ix->root->parent || ix->height > IOFI_MAX_HEIGHT)

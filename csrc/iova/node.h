@@ -81,6 +81,12 @@ struct iof_index {
 		uint32_t class;
 	} hit;
 	struct {
+		uint64_t from; /* no hole that starts below it takes … */
+		uint64_t window; /* … a search in a window that begins here or later, … */
+		uint64_t align, need; /* … with this alignment, for this span or more */
+		uint64_t start; /* where the last such search found a place, in the hole that starts at `from` */
+	} floor; /* index_hole.c */
+	struct {
 		const struct iofi_leaf *leaf; /* NULL: nothing pending */
 		uint64_t start;
 		uint32_t class;
@@ -184,6 +190,8 @@ static inline void iofi_leaf_pad(struct iofi_leaf *leaf)
 /* index_hole.c */
 int64_t iofi_leaf_capacity(const struct iofi_leaf *leaf, unsigned class);
 int64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class);
+/* Would the search that the floor speaks of find a place in this hole? */
+bool iofi_floor_takes(const struct iof_index *ix, uint64_t start, uint64_t last);
 /* Sets the parent's bounds for child i to what the child holds; `leaf` says which kind of node the child is. */
 void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf);
 /* A hole [start, last] is now owned by an entry of the leaf. */

@@ -95,6 +95,8 @@ struct iofi_pt_ops {
 	const struct iofi_pt_limits *limits;
 	int (*map)(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
 		   struct iof_pt_gather *g);
+	int (*map_sizes)(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
+			 uint64_t sizes, struct iof_pt_gather *g);
 	uint64_t (*unmap)(struct iof_pt *pt, uint64_t iova, uint64_t length, struct iof_pt_gather *g);
 	int (*walk)(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf);
 	uint64_t (*translate)(const struct iof_pt *pt, uint64_t iova, unsigned *prot);

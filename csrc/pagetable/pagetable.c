@@ -231,6 +231,12 @@ int iof_pt_map(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t leng
 	return ops(pt)->map(pt, iova, address, length, prot, g);
 }
 
+int iof_pt_map_small(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
+		     unsigned largest_lg2, struct iof_pt_gather *g)
+{
+	return ops(pt)->map_sizes(pt, iova, address, length, prot, pt->page_sizes & iof_low_mask(largest_lg2 + 1), g);
+}
+
 uint64_t iof_pt_unmap(struct iof_pt *pt, uint64_t iova, uint64_t length, struct iof_pt_gather *g)
 {
 	return ops(pt)->unmap(pt, iova, length, g);

@@ -118,6 +118,10 @@ uint64_t iof_pt_root(const struct iof_pt *pt, unsigned *top_level); /* address o
 int iof_pt_map(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
 	       struct iof_pt_gather *g);
 
+/* The same with leaves of at most 2^largest_lg2 bytes: as one call for each stretch of that size. */
+int iof_pt_map_small(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
+		     unsigned largest_lg2, struct iof_pt_gather *g);
+
 /*
  * Returns the bytes removed (R10.3.1–3): whole leaves only, stops at the first gap, may exceed `length` when it ends
  * inside a leaf. ARM's formats (R10.8.7): by blocks as if mapped to the same address, never part of a larger leaf; a
@@ -150,8 +154,8 @@ int iof_pt_next_leaf(const struct iof_pt *pt, struct iof_range within, struct io
 int iof_pt_set_dirty(struct iof_pt *pt, uint64_t iova);
 /*
  * Visits dirty entries of `r` ascending; fn(start, length) as Linux reports them, quirk included (R10.3.7). `clear`
- * makes them clean. 0, -ERANGE, -EOPNOTSUPP (ARM: -EINVAL for both, and for a hole, R10.8.9). With `exact`, whole
- * leaves are reported instead, never under-reporting.
+ * makes them clean. 0, -ERANGE, -EOPNOTSUPP (ARM: -EINVAL for both, and for a hole, R10.8.9). With `exact`, holes
+ * are passed over and whole leaves are reported instead, never under-reporting.
  */
 int iof_pt_read_dirty(struct iof_pt *pt, struct iof_range r, bool clear, bool exact,
 		      void (*fn)(void *ctx, uint64_t start, uint64_t length), void *ctx);

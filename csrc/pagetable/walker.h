@@ -196,6 +196,7 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 const struct iofi_pt_ops FMT_OPS = {
 	.limits = &FMT_LIMITS,
 	.map = pt_map,
+	.map_sizes = pt_map_sizes,
 	.unmap = pt_unmap,
 	.walk = pt_walk,
 	.translate = pt_translate,

@@ -13,6 +13,7 @@ struct map {
 	uint64_t address; /* of at */
 	uint64_t last;
 	uint64_t attrs;
+	uint64_t sizes; /* of leaves: the table's, or fewer of them */
 	bool outside; /* the range is not in the table */
 	struct iofi_chain spare; /* tables taken ahead */
 };

@@ -15,7 +15,7 @@ static unsigned best_size(const struct map *m)
 	uint64_t left = m->last - m->at;
 	unsigned limit = iof_ctz(m->at | m->address);
 	unsigned by_length = left == UINT64_MAX ? 64 : iof_log2(left + 1);
-	uint64_t fitting = m->pt->page_sizes & iof_low_mask((limit < by_length ? limit : by_length) + 1);
+	uint64_t fitting = m->sizes & iof_low_mask((limit < by_length ? limit : by_length) + 1);
 
 	return fitting ? iof_log2(fitting) : 64;
 }
@@ -23,7 +23,7 @@ static unsigned best_size(const struct map *m)
 /* How many leaves of the size come in a row: up to where a larger one becomes possible, or to the end. */
 static uint64_t run_of(const struct map *m, unsigned size_lg2)
 {
-	uint64_t larger = m->pt->page_sizes & ~iof_low_mask(size_lg2 + 1), left = m->last - m->at;
+	uint64_t larger = m->sizes & ~iof_low_mask(size_lg2 + 1), left = m->last - m->at;
 	uint64_t next = larger & -larger;
 
 	if (next && !((m->at ^ m->address) & (next - 1))) {
@@ -92,11 +92,12 @@ static int map_runs(struct map *m, uint64_t start)
 	return 0;
 }
 
-static int map_range(struct iof_pt *pt, struct iof_range r, uint64_t address, uint64_t attrs, struct iof_pt_gather *g)
+static int map_range(struct iof_pt *pt, struct iof_range r, uint64_t address, uint64_t attrs, uint64_t sizes,
+		     struct iof_pt_gather *g)
 {
 	bool inside = fold_range(pt, r, &r);
 	struct map m = { .pt = pt, .g = g, .at = r.start, .address = address, .last = r.last, .attrs = attrs,
-			 .outside = !inside };
+			 .sizes = sizes, .outside = !inside };
 	int err = map_runs(&m, r.start);
 
 	spare_return(&m);
@@ -105,8 +106,8 @@ static int map_range(struct iof_pt *pt, struct iof_range r, uint64_t address, ui
 	return err;
 }
 
-static int map_checked(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
-		       struct iof_pt_gather *g)
+static int pt_map_sizes(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
+			uint64_t sizes, struct iof_pt_gather *g)
 {
 	uint64_t attrs = fmt_attrs(pt, prot), least = pt->page_sizes & -pt->page_sizes;
 	struct iof_range r;
@@ -129,7 +130,7 @@ static int map_checked(struct iof_pt *pt, uint64_t iova, uint64_t address, uint6
 		return err;
 	if (iof_range_span(r) > pt->address_max - address)
 		return -ERANGE;
-	return map_range(pt, r, address, attrs, g);
+	return map_range(pt, r, address, attrs, sizes, g);
 }
 
 static int pt_map(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
@@ -147,5 +148,5 @@ static int pt_map(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t l
 			return 0;
 		}
 	}
-	return map_checked(pt, iova, address, length, prot, g);
+	return pt_map_sizes(pt, iova, address, length, prot, pt->page_sizes, g);
 }

@@ -114,7 +114,7 @@ static void sum_areas(struct iof_ioas *ioas, struct iof_ioas_stats *out)
 	iof_space_stats(ioas->space, &index);
 	out->index_bytes = index.bytes;
 	out->record_bytes = ioas->records->whole.live * sizeof(struct iof_record) +
-			    ioas->records->bare.live * sizeof(struct iof_area);
+			    ioas->records->bare.live * sizeof(struct iof_bare);
 	out->mappings = iof_space_areas(ioas->space);
 	out->alignment = ioas->alignment;
 	out->large_pages = !ioas->small_pages;
@@ -196,7 +196,7 @@ int iofi_engine_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hw
 static uint32_t flags_of(const struct iof_area *area)
 {
 	return (area->prot & IOF_PROT_READ ? IOF_MAP_READABLE : 0) | (area->prot & IOF_PROT_WRITE ? IOF_MAP_WRITEABLE : 0) |
-	       (area->pages->kind == IOF_PAGES_USER ? 0 : IOF_MAPPING_FILE);
+	       (iof_area_pages(area)->kind == IOF_PAGES_USER ? 0 : IOF_MAPPING_FILE);
 }
 
 /* Only live areas; one in transition is passed over as if it were not there. */
@@ -209,7 +209,7 @@ static int find_mapping(struct iof_ioas *ioas, struct iof_range r, struct iof_ma
 		area = iofi_area_of(&e);
 		if (atomic_load(&area->state) == IOF_AREA_LIVE) {
 			*out = (struct iof_mapping_info){ .iova = e.range.start, .last = e.range.last,
-							  .address = iof_pages_source(area->pages) + area->start_byte,
+							  .address = iof_pages_source(iof_area_pages(area)) + iof_area_byte(area),
 							  .flags = flags_of(area) };
 			return 0;
 		}

@@ -4,27 +4,57 @@
  *
  * A block is one header line, then objects. Objects are carved from the newest block in address order as they are
  * needed, so a block's pages are touched only when used; an object that comes back goes to the free list and never to
- * its block.
+ * its block. Where objects have to know their slab, blocks consist of aligned parts, each with a header, so that one is found from any
+ * place inside. Such blocks grow, because aligned ones leave gaps; the last part is a line short, for the C library's own use.
  */
 #include "util/slab.h"
 
 #include "util/alloc_priv.h"
 
 #define SLAB_BLOCK_DEFAULT (64 * 1024)
+#define SLAB_KNOWN_ALIGN (64 * 1024)
+#define SLAB_KNOWN_PARTS 16u /* at most */
 
+/* In front of each part; `next` and `parts` are the first one's. */
 struct iof_slab_block {
 	_Alignas(IOF_CACHELINE) struct iof_slab_block *next;
+	struct iof_slab *slab;
+	uint32_t parts;
 };
 
 void iof_slab_init(struct iof_slab *s, struct iof_alloc *a, size_t object_size, size_t block_size)
 {
-	size_t size = object_size ? (object_size + 15) & ~(size_t)15 : 16;
+	size_t size = object_size ? (object_size + 7) & ~(size_t)7 : 8;
 
 	if (!block_size)
 		block_size = SLAB_BLOCK_DEFAULT;
 	if (block_size < size + sizeof(struct iof_slab_block))
 		block_size = size + sizeof(struct iof_slab_block);
-	*s = (struct iof_slab){ .alloc = a, .object_size = (uint32_t)size, .block_size = (uint32_t)block_size };
+	*s = (struct iof_slab){ .alloc = a, .block_align = IOF_CACHELINE, .object_size = (uint32_t)size,
+				.block_size = (uint32_t)block_size };
+}
+
+void iof_slab_init_known(struct iof_slab *s, struct iof_alloc *a, size_t object_size)
+{
+	iof_slab_init(s, a, object_size, SLAB_KNOWN_ALIGN);
+	s->block_align = SLAB_KNOWN_ALIGN;
+}
+
+struct iof_slab *iof_slab_of(const void *p)
+{
+	return ((const struct iof_slab_block *)((uintptr_t)p & ~(uintptr_t)(SLAB_KNOWN_ALIGN - 1)))->slab;
+}
+
+static size_t block_bytes(const struct iof_slab *s, uint32_t parts)
+{
+	size_t spare = s->block_align == SLAB_KNOWN_ALIGN ? IOF_CACHELINE : 0;
+
+	return (size_t)s->block_size * parts - spare;
+}
+
+static uint64_t objects_in(const struct iof_slab *s, bool last)
+{
+	return ((last ? block_bytes(s, 1) : s->block_size) - sizeof(struct iof_slab_block)) / s->object_size;
 }
 
 void iof_slab_fini(struct iof_slab *s)
@@ -34,26 +64,40 @@ void iof_slab_fini(struct iof_slab *s)
 	while (b) {
 		struct iof_slab_block *next = b->next;
 
-		iof_mem_put(s->alloc, b, s->block_size);
+		iof_mem_put(s->alloc, b, block_bytes(s, b->parts));
 		b = next;
 	}
+	s->parts_left = 0;
 	s->free = NULL;
 	s->fresh = s->fresh_end = NULL;
 	s->blocks = NULL;
 	s->live = 0;
 }
 
+static void begin_part(struct iof_slab *s)
+{
+	struct iof_slab_block *first = s->blocks;
+	struct iof_slab_block *b = (void *)((char *)first + (size_t)(first->parts - s->parts_left) * s->block_size);
+
+	s->parts_left--;
+	b->slab = s;
+	s->fresh = (char *)(b + 1);
+	s->fresh_end = s->fresh + objects_in(s, !s->parts_left) * s->object_size;
+}
+
 static bool add_block(struct iof_slab *s)
 {
-	struct iof_slab_block *b = iofi_mem_get_sure(s->alloc, s->block_size, IOF_CACHELINE);
-	size_t room = s->block_size - sizeof(*b);
+	uint32_t known = s->blocks ? s->blocks->parts * 2 : 1, parts = known < SLAB_KNOWN_PARTS ? known : SLAB_KNOWN_PARTS;
+	struct iof_slab_block *b;
 
+	if (s->block_align != SLAB_KNOWN_ALIGN)
+		parts = 1;
+	b = iofi_mem_get_sure(s->alloc, block_bytes(s, parts), s->block_align);
 	if (!b)
 		return false;
 	b->next = s->blocks;
+	b->parts = s->parts_left = parts;
 	s->blocks = b;
-	s->fresh = (char *)(b + 1);
-	s->fresh_end = s->fresh + room - room % s->object_size;
 	return true;
 }
 
@@ -61,8 +105,11 @@ void *iof_slab_get_slow(struct iof_slab *s)
 {
 	void *p;
 
-	if (s->fresh == s->fresh_end && !add_block(s))
-		return NULL;
+	if (s->fresh == s->fresh_end) {
+		if (!s->parts_left && !add_block(s))
+			return NULL;
+		begin_part(s);
+	}
 	p = s->fresh;
 	s->fresh += s->object_size;
 	s->live++;
@@ -74,20 +121,22 @@ static bool in_a_block(const struct iof_slab *s, const void *p)
 	uintptr_t at = (uintptr_t)p;
 
 	for (const struct iof_slab_block *b = s->blocks; b; b = b->next) {
-		uintptr_t first = (uintptr_t)(b + 1), end = (uintptr_t)b + s->block_size;
+		uintptr_t part = (at - (uintptr_t)b) / s->block_size, in = (at - (uintptr_t)b) % s->block_size - sizeof(*b);
 
-		if (at >= first && at + s->object_size <= end)
-			return (at - first) % s->object_size == 0;
+		if (at >= (uintptr_t)b && part < b->parts)
+			return in % s->object_size == 0 && in / s->object_size < objects_in(s, part == b->parts - 1);
 	}
 	return false;
 }
 
 bool iof_slab_is_valid(const struct iof_slab *s)
 {
-	uint64_t per_block = (s->block_size - sizeof(struct iof_slab_block)) / s->object_size, carved = 0, free = 0;
+	uint64_t carved = 0, free = 0;
 
 	for (const struct iof_slab_block *b = s->blocks; b; b = b->next)
-		carved += per_block;
+		carved += objects_in(s, true) + (b->parts - 1) * objects_in(s, false);
+	if (s->parts_left)
+		carved -= objects_in(s, true) + (s->parts_left - 1) * objects_in(s, false);
 	carved -= (uint64_t)(s->fresh_end - s->fresh) / s->object_size;
 	for (const void *p = s->free; p; p = *(void *const *)p)
 		if (++free > carved || !in_a_block(s, p))

@@ -2,8 +2,7 @@
 /*
  * Fixed-size objects carved from blocks of an allocator: one free list, no header per object.
  *
- * Not locked: the owner's lock covers it. Objects keep their cache-line alignment when the object size is a multiple of
- * 64. Blocks go back to the allocator only in iof_slab_fini(); iof_slab_put() never fails and never needs memory.
+ * Not locked: the owner's lock covers it. Objects are aligned as their size allows: to 64, 16 or 8. Blocks go back to the allocator only in iof_slab_fini(); iof_slab_put() never fails and never needs memory.
  */
 #ifndef IOF_UTIL_SLAB_H
 #define IOF_UTIL_SLAB_H
@@ -19,12 +18,18 @@ struct iof_slab {
 	char *fresh_end;
 	struct iof_slab_block *blocks;
 	uint32_t object_size;
-	uint32_t block_size;
+	uint32_t block_size; /* of a part of a block; blocks have one, but for those of iof_slab_init_known() */
+	uint32_t block_align; /* what parts are aligned to */
+	uint32_t parts_left; /* of the newest block: not yet begun */
 	uint64_t live;
 };
 
-/* object_size is rounded up to 16; block_size (bytes) 0 asks for the default of 64 KiB. */
+/* object_size is rounded up to 8; block_size (bytes) 0 asks for the default of 64 KiB. */
 void iof_slab_init(struct iof_slab *s, struct iof_alloc *a, size_t object_size, size_t block_size);
+
+/* One whose objects know it: see iof_slab_of(). It must not move. object_size: at most 4096. */
+void iof_slab_init_known(struct iof_slab *s, struct iof_alloc *a, size_t object_size);
+struct iof_slab *iof_slab_of(const void *p); /* the slab of iof_slab_init_known() that p came from */
 void iof_slab_fini(struct iof_slab *s); /* every object is gone after this, put or not */
 void *iof_slab_get_slow(struct iof_slab *s);
 bool iof_slab_is_valid(const struct iof_slab *s); /* re-derives the free list and the counts; for tests */

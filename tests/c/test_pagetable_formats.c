@@ -225,6 +225,41 @@ TEST(page_sizes)
 	CHECK_EQ(SIZES(.format = IOF_PT_ARM_S2, .features = IOF_PT_CONTIGUOUS), UINT64_C(0x442211000));
 }
 
+static void check_leaves(uint64_t iova, uint64_t address, uint64_t n, unsigned size_lg2)
+{
+	struct iof_pt_leaf leaf;
+
+	for (uint64_t i = 0; i < n; i++) {
+		CHECK_EQ(iof_pt_walk(pt, iova + (i << size_lg2), &leaf), 0);
+		CHECK_EQ(leaf.size_lg2, size_lg2);
+		CHECK_EQ(leaf.iova, iova + (i << size_lg2));
+		CHECK_EQ(leaf.address, address + (i << size_lg2));
+	}
+}
+
+/* Places that would take leaves of 4 MiB get none above 4 KiB; what is in the way, or misaligned, is an error as ever. */
+static void small_leaves(struct iof_pt_config cfg, int overlap)
+{
+	CHECK_EQ(open_table(cfg), 0);
+	CHECK_EQ(iof_pt_map_small(pt, 8 * MIB - 16 * KIB, 16 * MIB - 16 * KIB, 4 * MIB, RWC, 12, &g), 0);
+	check_leaves(8 * MIB - 16 * KIB, 16 * MIB - 16 * KIB, 1024, 12);
+	CHECK_EQ(iof_pt_map_small(pt, 4 * MIB, 4 * MIB, 4 * MIB, RWC, 12, &g), overlap);
+	CHECK_EQ(at(4 * MIB), UINT64_MAX);
+	CHECK(iof_pt_map_small(pt, 4 * MIB + KIB, 4 * MIB, 4 * MIB, RWC, 12, &g) < 0);
+	CHECK_EQ(unmap(8 * MIB - 16 * KIB, 4 * MIB), 4 * MIB);
+	close_table();
+}
+
+TEST(small_leaves)
+{
+	small_leaves((struct iof_pt_config){ .format = IOF_PT_VTDSS }, -EADDRINUSE);
+	small_leaves((struct iof_pt_config){ .format = IOF_PT_AMDV1, .top_level = 3 }, -EADDRINUSE);
+	small_leaves((struct iof_pt_config){ .format = IOF_PT_MOCK, .top_level = 3 }, -EADDRINUSE);
+	small_leaves((struct iof_pt_config){ .format = IOF_PT_X86_64 }, -EADDRINUSE);
+	small_leaves((struct iof_pt_config){ .format = IOF_PT_RISCV64, .features = IOF_PT_NAPOT }, -EADDRINUSE);
+	small_leaves((struct iof_pt_config){ .format = IOF_PT_ARM_S2, .features = IOF_PT_CONTIGUOUS }, -EEXIST);
+}
+
 /* Both halves; nothing between them; no range over the gap; leaves come out in order. */
 static void halves(struct iof_pt_config cfg, unsigned bits)
 {
@@ -322,7 +357,10 @@ TEST(arm_dirty_bits)
 	CHECK_EQ(iof_pt_set_dirty(pt, 4 * MIB), 0);
 	CHECK_EQ(iof_pt_set_dirty(pt, 4 * MIB + 4096), -ENOENT); /* read-only */
 	CHECK_EQ(dirty_sum(2 * MIB, 4 * MIB + 8191, false), 4 * MIB + 4096);
-	CHECK_EQ(iof_pt_read_dirty(pt, (struct iof_range){ 0, 4 * MIB }, true, true, sum_dirty, &sum), -EINVAL); /* hole */
+	CHECK_EQ(iof_pt_read_dirty(pt, (struct iof_range){ 0, 4 * MIB }, true, false, sum_dirty, &sum), -EINVAL); /* hole */
+	sum = 0;
+	CHECK_EQ(iof_pt_read_dirty(pt, (struct iof_range){ 0, 4 * MIB + 4095 }, false, true, sum_dirty, &sum), 0); /* passed over */
+	CHECK_EQ(sum, 4 * MIB + 4096);
 	CHECK_EQ(iof_pt_read_dirty(pt, (struct iof_range){ 2 * MIB, UINT64_C(1) << 48 }, true, true, sum_dirty, &sum),
 		 -EINVAL);
 	close_table();

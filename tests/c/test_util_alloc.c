@@ -98,6 +98,7 @@ TEST(alloc_injection_is_exact_under_threads)
 /* Random gets and puts against a table of what is held; every object is filled and must come back unharmed. */
 static void slab_walk(size_t object_size, size_t block_size, int steps)
 {
+	bool known = block_size == SIZE_MAX; /* stands for iof_slab_init_known() */
 	struct iof_alloc a;
 	struct iof_slab s;
 	uint64_t seed = 88172645463325252u + object_size;
@@ -105,7 +106,10 @@ static void slab_walk(size_t object_size, size_t block_size, int steps)
 	uint64_t live = 0;
 
 	iof_alloc_init_heap(&a);
-	iof_slab_init(&s, &a, object_size, block_size);
+	if (known)
+		iof_slab_init_known(&s, &a, object_size);
+	else
+		iof_slab_init(&s, &a, object_size, block_size);
 	for (int i = 0; i < steps; i++) {
 		unsigned k = check_random(&seed) % 300;
 
@@ -118,7 +122,8 @@ static void slab_walk(size_t object_size, size_t block_size, int steps)
 		} else {
 			held[k] = iof_slab_get(&s);
 			CHECK(held[k]);
-			CHECK_EQ((uintptr_t)held[k] % (object_size % 64 ? 16 : 64), 0);
+			CHECK(!known || iof_slab_of(held[k]) == &s);
+			CHECK_EQ((uintptr_t)held[k] % (object_size % 64 ? (object_size % 16 ? 8 : 16) : 64), 0);
 			memset(held[k], k & 255, object_size);
 			live++;
 		}
@@ -139,6 +144,8 @@ TEST(slab_keeps_objects_apart)
 	slab_walk(64, 0, 4000);
 	slab_walk(192, 1000, 4000);
 	slab_walk(5000, 64, 1000);
+	slab_walk(56, SIZE_MAX, 4000);
+	slab_walk(4000, SIZE_MAX, 4000);
 }
 
 TEST(slab_every_get_is_one_step)
