@@ -18,7 +18,8 @@ TEST_ENV := PYTHONPATH=$(TEST_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 IO
 PYTEST := $(TEST_ENV) $(PY) -m pytest
 ARGS ?=
 
-.PHONY: help venv build test-build test test-vm differential bench benchmark benchmark-compare benchmark-c budgets budgets-update peers golden conformance test-arm64 nightly lint sdist-check clean FORCE
+.PHONY: help venv build test-build test test-vm differential bench benchmark benchmark-compare benchmark-c budgets budgets-update peers golden qtest conformance \
+	fuzz fuzz-walk test-arm64 nightly lint sdist-check clean FORCE
 
 help:
 	@echo 'make bench         the main job: map, unmap and translate, measured; leaves bench.json and report.html'
@@ -31,10 +32,12 @@ help:
 	@echo 'make peers PEERS=DIR     ours beside the peers in one run, and which goals are met (DIR: the kernel peer; may be left out)'
 	@echo 'make budgets       instructions of the hottest paths against their budgets (valgrind)'
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
+	@echo 'make qtest         QEMU'"'"'s own IOMMU models over our page tables (QEMU=FILE or DIR; without: what is installed)'
 	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=0 or 1: in a user namespace)'
 	@echo 'make test-vm KERNEL=PATH         tests on that kernel, in QEMU (REQUIRE=1: fails where there is no QEMU)'
 	@echo 'make differential KERNEL=PATH    the same ioctls on that kernel and on the engine, compared (SEED=N STEPS=M REQUIRE=1)'
 	@echo 'make fuzz SECONDS=N      ioctls under coverage guidance (CALLS=N instead: so many calls)'
+	@echo 'make fuzz-walk FORMAT=F SECONDS=N   walks over garbage, likewise; the formats are those of docs/formats.md'
 	@echo 'make test-arm64    the C tests for 64-bit ARM, under emulation'
 	@echo 'make nightly       what is too slow for make test'
 	@echo 'make lint          ruff and mypy'
@@ -121,6 +124,9 @@ golden: build
 	@test -d "$(GOLDEN)" || { echo 'say where the golden tables are: make golden GOLDEN=DIR'; exit 1; }
 	@$(PY) tests/golden "$(GOLDEN)"
 
+qtest: build
+	@$(if $(QEMU),QEMU="$(QEMU)") $(PY) tests/qtest $(ARGS)
+
 conformance:
 	@test -d "$(LINUX)" || { echo 'say where a Linux tree is: make conformance LINUX=DIR'; exit 1; }
 	@$(MAKE) -s -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/conformance/core V=1 preload
@@ -130,19 +136,28 @@ conformance:
 FUZZ := $(CURDIR)/build/fuzz
 FUZZ_CLANG := printf 'int LLVMFuzzerTestOneInput(const char *p, long n); int LLVMFuzzerTestOneInput(const char *p, long n) { return !p && n; }\n' | \
 	clang -x c -fsanitize=fuzzer,address,undefined -o /dev/null - 2> /dev/null
-fuzz: SECONDS ?= 60
-fuzz:
-	@if [[ -z "$(CALLS)" ]] && command -v clang > /dev/null && $(FUZZ_CLANG); then \
+FUZZ_ENV := ASAN_OPTIONS=allow_user_segv_handler=1
+define fuzz-run # program, environment, corpus
+	if [[ -z "$(CALLS)" ]] && command -v clang > /dev/null && $(FUZZ_CLANG); then \
 		$(MAKE) -C csrc -j$(shell nproc) CC=clang OUT=$(FUZZ)-clang SANITIZE=address,undefined DEBUG=1 FROM=$(CURDIR)/tests/c \
-			CFLAGS='-O1 -g -fsanitize=fuzzer-no-link -DIOF_LIBFUZZER' LDFLAGS=-fsanitize=fuzzer $(FUZZ)-clang/bin/fuzz_ioctl && \
-		ASAN_OPTIONS=allow_user_segv_handler=1 $(FUZZ)-clang/bin/fuzz_ioctl -handle_segv=0 -handle_bus=0 \
-			-max_total_time=$(SECONDS) -print_final_stats=1 $(ARGS); \
+			CFLAGS='-O1 -g -fsanitize=fuzzer-no-link -DIOF_LIBFUZZER' LDFLAGS=-fsanitize=fuzzer $(FUZZ)-clang/bin/$(1) && \
+		mkdir -p $(FUZZ)-clang/found && $(FUZZ_ENV) $(2) $(FUZZ)-clang/bin/$(1) -handle_segv=0 -handle_bus=0 \
+			-max_total_time=$(SECONDS) -print_final_stats=1 $(ARGS) $(if $(3),$(FUZZ)-clang/found $(3)); \
 	else \
 		$(MAKE) -C csrc -j$(shell nproc) OUT=$(FUZZ) SANITIZE=address,undefined DEBUG=1 FROM=$(CURDIR)/tests/c \
-			CFLAGS='-O1 -g -fsanitize-coverage=trace-pc' $(FUZZ)/bin/fuzz_ioctl && \
-		cd $(FUZZ) && ASAN_OPTIONS=allow_user_segv_handler=1 \
-			bin/fuzz_ioctl $(if $(CALLS),-calls=$(CALLS),-seconds=$(SECONDS)) $(ARGS); \
+			CFLAGS='-O1 -g -fsanitize-coverage=trace-pc' $(FUZZ)/bin/$(1) && \
+		cd $(FUZZ) && $(FUZZ_ENV) $(2) bin/$(1) $(if $(CALLS),-calls=$(CALLS),-seconds=$(SECONDS)) \
+			$(if $(3),-corpus=$(3)) $(ARGS); \
 	fi
+endef
+
+fuzz fuzz-walk: SECONDS ?= 60
+fuzz:
+	@$(call fuzz-run,fuzz_ioctl,,)
+
+fuzz-walk:
+	@test -n "$(FORMAT)" || { echo 'say which format: make fuzz-walk FORMAT=vtdss'; exit 1; }
+	@$(call fuzz-run,fuzz_walk,IOF_FUZZ_FORMAT=$(FORMAT),$(CURDIR)/tests/c/corpus/walk)
 
 test-arm64:
 	@$(PYTHON) tests/arm64
@@ -151,6 +166,8 @@ nightly: test-build
 	@IOF_NIGHTLY=1 $(PYTEST) --timeout=3600 $(ARGS)
 	@$(MAKE) fuzz CALLS=100000000
 	@$(MAKE) differential STEPS=1000000
+	@for format in vtdss amdv1 mock x86_64 riscv64 riscv64_x4 arm_s1 arm_s2; do \
+		echo "== $$format" && $(MAKE) fuzz-walk FORMAT=$$format SECONDS=600 || exit 1; done
 
 lint: $(DEPS)
 	@$(VENV)/bin/ruff check .

@@ -281,3 +281,25 @@ def test_two_stages_with_a_callable():
     for call in ("translate", "lookup", "translate_many"):
         with pytest.raises(LookupError, match="no"):
             getattr(over(one, broken, through=two), call)([5] if call == "translate_many" else 5)
+
+
+def test_tables_that_multiply_have_an_end():
+    """Every entry of each table points to the next table, and the lowest is empty: 512**4 entries in five pages."""
+    memory = {0x1000 * (n + 1): np.full(512, 0x1000 * (n + 2) | 3, np.uint64) for n in range(4)} | {
+        0x5000: np.zeros(512, np.uint64)
+    }
+    foreign = PageTable.over(memory, format="vtdss", root=0x1000, va_bits=57)
+    assert list(foreign.scan()) == []
+
+
+def test_no_end_in_sight_is_a_fault():
+    """The same with so many tables a level that nobody remembers which were empty."""
+    memory = {0x1000: np.zeros(512, np.uint64)}
+    for level in range(1, 5):
+        for n in range(512):
+            below = np.arange(512, dtype=np.uint64) * 4096 + np.uint64((level + 1) << 32 | 3)
+            memory[(level << 32) + n * 4096] = below if level < 4 else np.zeros(512, np.uint64)
+    memory[0x1000][:] = np.arange(512, dtype=np.uint64) * 4096 + np.uint64(1 << 32 | 3)
+    foreign = PageTable.over(memory, format="vtdss", root=0x1000, va_bits=57)
+    (fault,) = foreign.scan()
+    assert (fault.reason, fault.last) == ("endless", 2**57 - 1) and "no end is in sight" in str(fault)

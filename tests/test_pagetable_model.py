@@ -98,6 +98,64 @@ class TableMachine(RuleBasedStateMachine):
         iovas, lengths = [self.place(p) for p, _ in pages], [n * PAGE for _, n in pages]
         assert self.table.unmap_many(iovas, lengths).tolist() == expected
 
+    @rule(page=places, count=counts, size=st.sampled_from([1, 16, 512]))
+    def cut(self, page, count, size):
+        """Leaves that begin in the range or reach into it; what is translated stays the same."""
+        count = min(count, PAGES - page)
+        size = max(s for s in self.table.page_sizes if s <= size * PAGE) // PAGE
+        self.table.cut(self.place(page), self.place(page + count) - 1, size * PAGE)
+        met = {self.pages[p][2:] for p in range(page, page + count) if p in self.pages}
+        for first, n in met:
+            if n <= size:
+                continue
+            for p in range(first, first + n):
+                self.pages[p] = (*self.pages[p][:2], p - (p - first) % size, size)
+            if size < 512 <= n:
+                self.tables.update(range(first // 512, (first + n - 1) // 512 + 1))
+
+    @rule()
+    def merge(self):
+        """Leaves only grow, and never over a page that translates otherwise (`agrees` looks at the pages)."""
+        self.table.merge()
+        for leaf in self.table.leaves():
+            first, n = (leaf.iova - self.base) // PAGE, leaf.size // PAGE
+            assert n >= max(self.pages[p][3] for p in range(first, first + n))
+            for p in range(first, first + n):
+                self.pages[p] = (*self.pages[p][:2], first, n)
+        self.trim()
+
+    @rule(page=places, count=counts, prot=st.sampled_from(["r", "rw"]))
+    def protect(self, page, count, prot):
+        """All of it or, where it is not mapped by whole leaves, nothing."""
+        count = min(count, PAGES - page)
+        hole = any(p not in self.pages for p in range(page, page + count))
+        inside = [self.pages[p][2:] for p in (page, page + count - 1) if p in self.pages]
+        whole = all(page <= first and first + n <= page + count for first, n in inside)
+        try:
+            self.table.protect(self.place(page), count * PAGE, prot)
+        except OSError as error:
+            assert (error.errno == errno.ENOENT and hole) or (error.errno == errno.EINVAL and not whole)
+            return
+        assert whole and not hole
+        for p in range(page, page + count):
+            self.pages[p] = (self.pages[p][0], prot, *self.pages[p][2:])
+
+    @rule(pages=st.lists(places, max_size=4))
+    def dirty(self, pages):
+        """What was marked is reported, by whole leaves, and is clean after that."""
+        if self.table.format not in ("vtdss", "amdv1", "mock"):
+            return
+        span = (self.place(0), self.place(PAGES) - 1)
+        self.table.dirty(*span, clear=True)
+        marked = [page for page in pages if page in self.pages]
+        for page in marked:
+            self.table.set_dirty(self.place(page))
+        expected = {p for m in marked for p in range(self.pages[m][2], sum(self.pages[m][2:]))}
+        for again in (expected, set()):
+            starts, lengths = self.table.dirty(*span, clear=True)
+            ranges = zip(((starts - np.uint64(self.base)) // PAGE).tolist(), (lengths // PAGE).tolist(), strict=True)
+            assert {p for first, n in ranges for p in range(first, first + n)} == again
+
     @rule()
     def trim(self):
         self.table.trim()

@@ -4,6 +4,9 @@
  * made them.
  *
  *   bench_pagetable [part of a case's name] [rounds]
+ *
+ * Two cases of vtdss are large and run only when they are named: "sparse" (2^19 pages, one per 2 MiB: 2 GiB of tables)
+ * and "memory", whose line has no time but tables, their bytes and what the pool holds beyond them in percent.
  */
 #include <errno.h>
 
@@ -84,6 +87,25 @@ static void unmap_singles(void *ctx)
 CASE_RANGE(512, small, 512 * 4096, BATCH)
 CASE_RANGE(gib, small, GIB, 1)
 CASE_RANGE(2m, pt, 2 << 20, BATCH)
+
+/* A page in the middle of nowhere: its lowest table is a recycled one, and has to be zeroed first. */
+static void map_lonely(void *ctx)
+{
+	struct world *w = ctx;
+
+	for (uint64_t i = 0; i < BATCH; i++)
+		map(w, w->small, BASE + 8 * GIB + i * (2 << 20), 4096);
+}
+
+static void unmap_lonely(void *ctx)
+{
+	struct world *w = ctx;
+
+	for (uint64_t i = 0; i < BATCH; i++)
+		unmap(w, w->small, BASE + 8 * GIB + i * (2 << 20), 4096);
+	map_512(ctx);
+	unmap_512(ctx);
+}
 
 static void walk(struct world *w, const uint64_t *iovas)
 {
@@ -194,17 +216,68 @@ static void single(const struct bench *b, const char *format, const char *what, 
 static void bench_format(const struct bench *b, const char *name, struct iof_pt_config cfg)
 {
 	static struct world w;
+	char lonely[64];
 
 	world_make(&w, cfg);
 	pair(b, name, "4k", SINGLES, map_singles, unmap_singles, &w);
 	pair(b, name, "512x4k", BATCH, map_512, unmap_512, &w);
 	pair(b, name, "2m", BATCH, map_2m, unmap_2m, &w);
 	pair(b, name, "1g_by_4k", 1, map_gib, unmap_gib, &w);
+	map_lonely(&w);
+	snprintf(lonely, sizeof(lonely), "%s/map_4k_zeroing", name);
+	bench_run(b, lonely, BATCH, map_lonely, unmap_lonely, &w);
+	unmap_lonely(&w);
 	single(b, name, "walk_warm", LOOKUPS, walk_hot, &w);
 	single(b, name, "walk_random_1g", LOOKUPS, walk_random, &w);
 	single(b, name, "translate_random_1g", LOOKUPS, translate_random, &w);
 	single(b, name, "translate_dependent", LOOKUPS, translate_dependent, &w);
 	single(b, name, "translate_many_1g", LOOKUPS, translate_many, &w);
+	world_free(&w);
+}
+
+#define SPARSE (UINT64_C(1) << 19)
+
+/* Random pages of 2^19, one in each lowest table. */
+static void bench_sparse(const struct bench *b)
+{
+	const struct iof_pt_config cfg = { .format = IOF_PT_VTDSS, .va_lg2 = 48 };
+	uint64_t seed = 88172645463325252u;
+	static struct world w;
+
+	if (!b->only || !strstr("vtdss/translate_many_sparse", b->only))
+		return;
+	world_make(&w, cfg);
+	unmap(&w, w.small, BASE, GIB);
+	for (uint64_t i = 0; i < SPARSE; i++)
+		map(&w, w.small, i << 21, 4096);
+	for (unsigned i = 0; i < LOOKUPS; i++)
+		w.random[i] = (random_of(&seed) % SPARSE) << 21 | (random_of(&seed) & 4095);
+	single(b, "vtdss", "translate_many_sparse", LOOKUPS, translate_many, &w);
+	world_free(&w);
+}
+
+/* What tables cost beyond what the format demands, as they become many. */
+static void bench_memory(const struct bench *b)
+{
+	const struct iof_pt_config cfg = { .format = IOF_PT_VTDSS, .va_lg2 = 48 };
+	struct iof_pt_stats stats;
+	static struct world w;
+
+	if (!b->only || strcmp(b->only, "memory"))
+		return;
+	world_make(&w, cfg);
+	unmap(&w, w.small, BASE, GIB);
+	for (uint64_t i = 0, told = 1000; i < 1 << 16; i++) {
+		map(&w, w.small, i << 21, 4096);
+		if (i < told)
+			continue;
+		told *= 2;
+		iof_pt_stats(w.small, &stats);
+		printf("{\"bench\": \"pagetable\", \"case\": \"vtdss/memory\", \"tables\": %llu, \"bytes\": %llu, "
+		       "\"beyond_percent\": %.2f}\n", (unsigned long long)stats.tables,
+		       (unsigned long long)stats.table_bytes,
+		       100.0 * ((double)stats.table_bytes / (4096.0 * (double)stats.tables) - 1));
+	}
 	world_free(&w);
 }
 
@@ -233,5 +306,7 @@ int main(int argc, char **argv)
 		b.rounds = 1;
 	for (unsigned i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)
 		bench_format(&b, formats[i].name, formats[i].cfg);
+	bench_sparse(&b);
+	bench_memory(&b);
 	return 0;
 }

@@ -39,7 +39,7 @@
 #define ITEM_MEM_WB (UINT64_C(0xf) << 2)
 
 /* Address bits 51:48 stand in 15:12, which only the 64 KiB granule has to spare. */
-#define ITEM_LOW UINT64_C(0x0000fffffffff000)
+#define ITEM_LOW (UINT64_C(0x0001000000000000) - (UINT64_C(1) << FMT_GRANULE_LG2))
 #define ITEM_HIGH UINT64_C(0xf000)
 #define FMT_ADDRESS_SPLIT (FMT_GRANULE_LG2 == 16 ? 48 : 0)
 #define ARM_LEVEL(n) (3 - (n)) /* the architecture's level as ours, and back */
@@ -60,12 +60,12 @@ static inline uint64_t arm_address(uint64_t item)
 {
 	if (FMT_GRANULE_LG2 != 16)
 		return item & ITEM_LOW;
-	return (item & ITEM_LOW & ~ITEM_HIGH) | (item & ITEM_HIGH) << 36;
+	return (item & ITEM_LOW) | (item & ITEM_HIGH) << 36;
 }
 
 static inline uint64_t arm_field(uint64_t address)
 {
-	return FMT_GRANULE_LG2 != 16 ? address : (address | address >> 36) & ITEM_LOW;
+	return FMT_GRANULE_LG2 != 16 ? address : (address | address >> 36) & (ITEM_LOW | ITEM_HIGH);
 }
 
 static inline uint64_t fmt_table_address(uint64_t item)
@@ -140,16 +140,12 @@ static inline unsigned fmt_leaf_prot(uint64_t item)
 	return (IOF_PROT_READ | IOF_PROT_WRITE) ^ (IOF_PROT_WRITE & item >> 6 & ~(item >> 50)); /* AP[2] and not DBM */
 }
 
-/* Bit 16 of a block is nT, not an address. */
+/* RES0 bits between the attributes and the address are not looked at, as the architecture has it. */
 static inline bool fmt_is_sane(uint64_t item, unsigned level, unsigned oa_lg2)
 {
-	uint64_t address = arm_address(item), size = FMT_GRANULE_LG2 + FMT_TABLE_LG2 * level;
-
-	if (address & ~iof_low_mask(oa_lg2))
+	if (arm_address(item) & ~iof_low_mask(oa_lg2))
 		return false;
-	if ((item & ITEM_TYPE) == 3)
-		return !(address & iof_low_mask(FMT_GRANULE_LG2));
-	return level && arm_has_block(level, oa_lg2) && !(address & iof_low_mask(size) & ~(UINT64_C(1) << 16));
+	return (item & ITEM_TYPE) == 3 || (level && arm_has_block(level, oa_lg2));
 }
 
 #include "pagetable/walker.h"

@@ -34,6 +34,7 @@ enum iof_pt_reason {
 	IOF_PT_RESERVED, /* -EINVAL: reserved bits are set, or a leaf or table is where none can be */
 	IOF_PT_DENIED, /* -EACCES: the second of two stages does not let the first one's table be read */
 	IOF_PT_LOOP, /* -ELOOP: the entry points to a table above itself; only an iteration says so */
+	IOF_PT_ENDLESS, /* -ELOOP: an iteration has read 2^22 entries without a leaf; it hides all the rest */
 };
 
 struct iof_pt_fault {

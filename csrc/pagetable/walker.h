@@ -165,40 +165,7 @@ static inline void leaf_decode(uint64_t iova, uint64_t item, unsigned level, str
 	leaf->item = item;
 }
 
-/* A leaf of several items is dirty when any of them is; `slot` is the one that was found. */
-static bool contig_dirty(const uint64_t *slot, unsigned index, unsigned count)
-{
-	slot -= index & (count - 1);
-	if (FMT_DIRTY_IS_SET)
-		return iofi_entries_or(slot, count) & FMT_DIRTY;
-	for (unsigned i = 0; i < count; i++)
-		if (fmt_dirty(iofi_entry_load(&slot[i])))
-			return true;
-	return false;
-}
-
-static const uint64_t *slot_at(const struct iof_pt *pt, uint64_t iova, unsigned level)
-{
-	uint64_t root = root_load(pt);
-	const uint64_t *table = top_table(root, iova);
-
-	for (unsigned l = iofi_root_level(root); l > level; l--) {
-		uint64_t item = iofi_entry_load(&table[item_index(iova, l)]);
-
-		if (!fmt_is_table(item, l))
-			return NULL; /* unmapped a moment ago */
-		table = table_of(item);
-	}
-	return &table[item_index(iova, level)];
-}
-
-/* For a leaf of `count` items. Out of line: it would cost every walk registers. */
-static __attribute__((noinline)) bool other_dirty(const struct iof_pt *pt, uint64_t iova, unsigned level, size_t count)
-{
-	const uint64_t *slot = slot_at(pt, iova, level);
-
-	return slot && contig_dirty(slot, item_index(iova, level), count);
-}
+#include "pagetable/walker_contig.h"
 
 static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf)
 {
@@ -212,7 +179,7 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 	leaf_decode(iova, item, level, leaf);
 	leaf->iova = unfold(pt->middle, leaf->iova);
 	if (FMT_CONTIG && FMT_TRACKS_DIRTY && iof_unlikely(!fmt_is_single(item)))
-		leaf->dirty = other_dirty(pt, iova, level, (size_t)1 << (leaf->size_lg2 - item_lg2(level)));
+		return walk_contig(pt, iova, leaf);
 	return 0;
 }
 

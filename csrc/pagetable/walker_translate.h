@@ -2,8 +2,8 @@
 /*
  * Translation: the walk without the leaf's description, one IOVA at a time or many.
  *
- * Many go in groups, each in two passes: down to the lowest tables, then the items there. The cache misses of a group
- * overlap, and nearly all of them are in the lowest tables.
+ * Many go in groups, each in three passes: down to the second-lowest tables, to the lowest, then the items there. The
+ * cache misses of a group overlap, and nearly all of them are in the two lowest levels.
  */
 
 static inline uint64_t translate_from(uint64_t root, uint64_t last, uint64_t iova, unsigned *prot)
@@ -27,18 +27,18 @@ static uint64_t pt_translate(const struct iof_pt *pt, uint64_t iova, unsigned *p
 	return translate_from(root_load(pt), pt->last, fold(pt, iova), prot ? prot : &ignored);
 }
 
-#define GROUP 16
+#define GROUP 32
 
-/* Where the lowest item of `iova` is, asked for but not yet read; NULL when a hole or a large leaf comes first. */
-static inline const uint64_t *lowest_slot(uint64_t root, uint64_t last, uint64_t iova)
+/* Where the second-lowest item of `iova` is, asked for but not yet read; NULL when a hole or a large leaf comes first. */
+static inline const uint64_t *second_slot(uint64_t root, uint64_t last, uint64_t iova)
 {
 	const uint64_t *table = iofi_root_table(root);
 	unsigned l = iofi_root_level(root), shift = item_lg2(l);
 	uint64_t slot = iova >> shift;
 
-	if (iof_unlikely(iova > last || (FMT_GROWS && slot >= TABLE_ITEMS)))
+	if (iof_unlikely(!l || iova > last || (FMT_GROWS && slot >= TABLE_ITEMS)))
 		return NULL;
-	for (; l; l--) {
+	for (; l > 1; l--) {
 		uint64_t item = iofi_entry_load(&table[slot]);
 
 		if (iof_unlikely(!fmt_is_table(item, l)))
@@ -49,6 +49,19 @@ static inline const uint64_t *lowest_slot(uint64_t root, uint64_t last, uint64_t
 	}
 	__builtin_prefetch(&table[slot]);
 	return &table[slot];
+}
+
+/* And from there the lowest. */
+static inline const uint64_t *lowest_slot(const uint64_t *second, uint64_t iova)
+{
+	uint64_t item = second ? iofi_entry_load(second) : 0;
+	const uint64_t *slot;
+
+	if (iof_unlikely(!fmt_is_table(item, 1)))
+		return NULL;
+	slot = &table_of(item)[item_index(iova, 0)];
+	__builtin_prefetch(slot);
+	return slot;
 }
 
 /* One of a group: from its lowest slot, or by a walk of its own. */
@@ -73,7 +86,9 @@ static size_t translate_group(uint64_t root, uint64_t last, uint64_t middle, con
 	size_t found = 0;
 
 	for (size_t i = 0; i < n; i++)
-		slots[i] = lowest_slot(root, last, fold_by(middle, iovas[i]));
+		slots[i] = second_slot(root, last, fold_by(middle, iovas[i]));
+	for (size_t i = 0; i < n; i++)
+		slots[i] = lowest_slot(slots[i], fold_by(middle, iovas[i]));
 	for (size_t i = 0; i < n; i++) {
 		unsigned prot;
 

@@ -30,12 +30,13 @@ class Fault(namedtuple("Fault", "reason iova last level table entry item stage f
             "reserved": f"reserved bits, or a table or leaf where none can be: {self.item:#x}",
             "denied": f"the table of stage 1 at {self.iova:#x} may not be read",
             "loop": f"points to a table above itself: {self.item:#x}",
+            "endless": "tables point to one another so often that no end is in sight; the rest was not looked at",
         }[self.reason]
         fetched = f" while stage 1 fetched level {self.fetch_level} at {self.iova:#x}" if self.fetch_level is not None else ""
         return f"{where}: {text}{fetched}"
 
 
-_REASONS = (None, "hole", "outside", "memory", "reserved", "denied", "loop")
+_REASONS = (None, "hole", "outside", "memory", "reserved", "denied", "loop", "endless")
 
 FORMATS = {"vtdss": IOF_PT_VTDSS, "amdv1": IOF_PT_AMDV1, "mock": IOF_PT_MOCK, "x86_64": IOF_PT_X86_64,
            "riscv64": IOF_PT_RISCV64, "riscv64_x4": IOF_PT_RISCV64_X4, "arm_s1": IOF_PT_ARM_S1, "arm_s2": IOF_PT_ARM_S2}

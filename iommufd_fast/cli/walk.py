@@ -12,12 +12,14 @@ from typing import Any
 import click
 import numpy as np
 
+from iommufd_fast import vtd
 from iommufd_fast._core._picture import Run, runs, size_name, svg
 from iommufd_fast._core.pagetable import Fault, PageTable
 from iommufd_fast._core.ptargs import FEATURES, FORMATS, Leaf
 from iommufd_fast._core.ptforeign import ForeignPageTable
 from iommufd_fast.cli.common import sentences
 
+VTD = "vtd-root"  # not a format: what VT-d finds devices' tables by
 SHOWN = 40  # rows of a list in text; JSON has all
 
 
@@ -152,9 +154,25 @@ def as_json(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def devices_of(memory: Any, base: int, register: int, json_: bool) -> str:
+    """What VT-d's root table says of every device."""
+    found = list(vtd.devices(vtd.reader(memory, base), register))
+    if json_:
+        return json.dumps([d._asdict() | {"name": vtd.name_of(d.device)} for d in found], indent=2)
+    return "\n".join(map(str, found)) or "no device is set up"
+
+
+def table_of_device(memory: Any, base: int, register: int, name: str) -> ForeignPageTable:
+    found = vtd.device_table(vtd.reader(memory, base), register, vtd.number_of(name))
+    if found is None:
+        raise click.ClickException(f"nothing is set up for {name}; without --device, those that are set up are listed")
+    return vtd.page_table((memory, base), found)
+
+
 @click.command("walk", short_help="Walk page tables in a memory dump.")
-@click.option("--format", "format_", required=True, type=click.Choice(list(FORMATS)), help="Format of the tables.")
-@click.option("--root", required=True, type=Number(), metavar="ADDRESS", help="Address of the top table.")
+@click.option("--format", "format_", required=True, type=click.Choice([*FORMATS, VTD]), help="Format of the tables.")
+@click.option("--root", required=True, type=Number(), metavar="ADDRESS", help="Address of the top table, or RTADDR.")
+@click.option("--device", metavar="BDF", help=f"With {VTD}: the device, as 00:1f.2; without, those that are set up.")
 @click.option("--base", default=0, type=Number(), metavar="ADDRESS", help="Address of the dump's first byte; 0.")
 @click.option("--va-bits", type=Number(), metavar="N", help="Width of an IOVA; the format's widest.")
 @click.option("--oa-bits", type=Number(), metavar="N", help="Width of an address; the format's widest.")
@@ -177,6 +195,7 @@ def command(
     format_: str,
     root: int,
     base: int,
+    device: str | None,
     features: tuple[str, ...],
     json_: bool,
     svg_: Path | None,
@@ -189,11 +208,22 @@ def command(
 
     With IOVAs, each walk is drawn level by level; without, all that is mapped is listed, with totals, addresses
     that are mapped twice, and what is wrong with the tables.
+
+    The format vtd-root starts from VT-d's Root Table Address register, given as --root: it lists devices, or walks
+    the page table of --device.
     """
     with sentences():
         memory = np.memmap(dump, np.uint8, "r")
         config: dict[str, Any] = {**shape, **dict.fromkeys(features, True)}
-        table = PageTable.over((memory, base), format=format_, root=root, **config)
+        if device is not None and format_ != VTD:
+            raise ValueError(f"--device goes with --format {VTD}, not with {format_}")
+        if format_ == VTD and device is None:
+            click.echo(devices_of(memory, base, root, json_))
+            return
+        if device is not None:
+            table = table_of_device(memory, base, root, device)
+        else:
+            table = PageTable.over((memory, base), format=format_, root=root, **config)
         if svg_ is not None:
             svg_.write_text(svg(table.leaves(), f"{format_}, root {root:#x}, {dump.name}", limit))
         if iovas:

@@ -6,18 +6,15 @@
  * bytes more overwrite any bytes with anything. The struct itself lies in good memory, in front of a hole, in read-only memory or nowhere. After a call that
  * failed the digest is what it was, but where the contract says otherwise; at the end the machine is valid, and closing it gives back every byte.
  *
- * LLVMFuzzerTestOneInput() is libFuzzer's entry (build with -DIOF_LIBFUZZER and -fsanitize=fuzzer). Without it there is a driver here that does the
- * same job with -fsanitize-coverage=trace-pc: it keeps inputs that reach new edges, mutates them, and tells executions, calls and edges.
- *
- *	fuzz_ioctl [-seconds=N] [-calls=N] [-seed=N] [FILE…]	files are run once each, and that is all
+ *	fuzz_ioctl [-seconds=N] [-calls=N] [-seed=N] [FILE…]	fuzz.h has the driver
  *
  * Pointers are tame in one respect: what the engine writes through goes to the arena, to a hole or to addresses that cannot exist, since a sanitizer's own
  * memory is mapped as well.
  */
 #define _GNU_SOURCE /* memfd_create */
+#include "fuzz.h"
+
 #include <poll.h>
-#include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "dispatch/uapi_container.h"
@@ -33,31 +30,10 @@
 #define BUDGET (4ul << 20)
 #define CALLS_MAX 64
 
-/* ---- the input ---- */
-
-struct input {
-	const uint8_t *at, *end;
-};
-
-static uint8_t u8(struct input *in)
-{
-	return in->at < in->end ? *in->at++ : 0;
-}
-
-static uint64_t u64(struct input *in)
-{
-	uint64_t v = 0;
-
-	for (unsigned i = 0; i < 8; i++)
-		v |= (uint64_t)u8(in) << 8 * i;
-	return v;
-}
-
 /* ---- the world ---- */
 
 static char *arena; /* pages: rw rw hole read-only rw rw rw rw, then a gigabyte of nothing */
 static int memfd;
-static uint64_t n_calls;
 
 static struct iof_alloc heap;
 static struct iof_machine *m;
@@ -71,14 +47,6 @@ static unsigned n_pins;
 static int file_of[FILES];
 static unsigned n_files;
 static bool careful; /* digests before and after */
-
-#define MUST(cond)                                                                                                     \
-	do {                                                                                                           \
-		if (!(cond)) {                                                                                         \
-			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #cond);                           \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
 
 static void *get_within_budget(struct iof_alloc *a, size_t size, size_t align)
 {
@@ -588,241 +556,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	close_world();
 	return 0;
 }
-
-/* ---- a driver for compilers without libFuzzer ---- */
-
-#ifndef IOF_LIBFUZZER
-
-/* Of the driver itself nothing is traced or checked: it runs at every edge. */
-#if defined(__clang__)
-#define NOT_TRACED __attribute__((no_sanitize("coverage", "address", "undefined")))
-#else
-#define NOT_TRACED __attribute__((no_sanitize_coverage, no_sanitize("address", "undefined"), optimize("O2")))
-#endif
-
-#define MAP_SIZE (1u << 16)
-#define INPUT_MAX 1024
-#define CORPUS_MAX 8192
-
-static _Alignas(8) uint8_t hits[MAP_SIZE], seen[MAP_SIZE];
-static uintptr_t previous;
-static struct item {
-	uint8_t *bytes;
-	size_t size;
-} corpus[CORPUS_MAX];
-static unsigned n_corpus, n_edges;
-static uint64_t seed = 1;
-static uint8_t current[INPUT_MAX];
-static size_t current_size;
-
-void __sanitizer_cov_trace_pc(void);
-
-/* An edge is where we are and where we were. */
-NOT_TRACED void __sanitizer_cov_trace_pc(void)
-{
-	uintptr_t pc = (uintptr_t)__builtin_return_address(0), at = (pc >> 2 ^ previous << 1) * UINT64_C(0x9e3779b97f4a7c15) >> 48;
-
-	hits[at % MAP_SIZE]++;
-	previous = pc >> 2;
-}
-
-/* How often, in eight steps as fuzzers do. */
-NOT_TRACED static uint8_t bucket(uint8_t n)
-{
-	return n < 3 ? n : n == 3 ? 4 : n < 8 ? 8 : n < 16 ? 16 : n < 32 ? 32 : n < 128 ? 64 : 128;
-}
-
-NOT_TRACED static bool news(void)
-{
-	bool any_new = false;
-
-	for (unsigned i = 0; i < MAP_SIZE; i++) {
-		uint8_t b;
-
-		if (!(i % 8) && !*(const uint64_t *)(const void *)&hits[i]) {
-			i += 7;
-			continue;
-		}
-		b = hits[i] ? bucket(hits[i]) : 0;
-		if (b & ~seen[i]) {
-			n_edges += !seen[i];
-			seen[i] |= b;
-			any_new = true;
-		}
-	}
-	return any_new;
-}
-
-NOT_TRACED static uint64_t pick(uint64_t n)
-{
-	return check_random(&seed) % n;
-}
-
-NOT_TRACED static void mutate(void)
-{
-	const struct item *other;
-	size_t at, n;
-
-	for (uint64_t rounds = 1 + pick(6); rounds; rounds--) {
-		at = current_size ? pick(current_size) : 0;
-		n = 1 + pick(24);
-		switch (pick(7)) {
-		case 0:
-			current[at] ^= (uint8_t)(1u << pick(8));
-			break;
-		case 1:
-			current[at] = (uint8_t)pick(256);
-			break;
-		case 2: /* new calls */
-			for (; n && current_size < INPUT_MAX; n--)
-				current[current_size++] = (uint8_t)pick(256);
-			break;
-		case 3: /* a part goes */
-			n = n < current_size - at ? n : current_size - at;
-			memmove(current + at, current + at + n, current_size - at - n);
-			current_size -= n;
-			break;
-		case 4: /* a part comes twice */
-			if (current_size + n > INPUT_MAX || at + n > current_size)
-				break;
-			memmove(current + at + n, current + at, current_size - at);
-			current_size += n;
-			break;
-		case 5: /* a part of another */
-			other = &corpus[pick(n_corpus)];
-			if (!other->size)
-				break;
-			n = other->size < INPUT_MAX - at ? other->size : INPUT_MAX - at;
-			n = 1 + pick(n);
-			memcpy(current + at, other->bytes + pick(other->size - n + 1), n);
-			if (at + n > current_size)
-				current_size = at + n;
-			break;
-		default:
-			current[at] = (uint8_t)(current[at] + pick(9) - 4);
-		}
-	}
-	if (!current_size)
-		current[current_size++] = (uint8_t)pick(256);
-}
-
-NOT_TRACED static bool keep(void)
-{
-	if (n_corpus == CORPUS_MAX)
-		return false;
-	corpus[n_corpus].bytes = malloc(current_size);
-	memcpy(corpus[n_corpus].bytes, current, current_size);
-	corpus[n_corpus++].size = current_size;
-	return true;
-}
-
-NOT_TRACED static void run_current(void)
-{
-	memset(hits, 0, sizeof(hits));
-	previous = 0;
-	LLVMFuzzerTestOneInput(current, current_size);
-}
-
-/* What was running when it went wrong: run it again with its file's name. */
-NOT_TRACED static void save(void)
-{
-	FILE *f = fopen("fuzz-crash.bin", "wb");
-
-	if (f && fwrite(current, 1, current_size, f) == current_size)
-		fprintf(stderr, "the input is in fuzz-crash.bin\n");
-	if (f)
-		fclose(f);
-}
-
-void __asan_set_death_callback(void (*callback)(void)) __attribute__((weak));
-void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
-
-static void on_abort(int sig)
-{
-	(void)sig;
-	save();
-	_exit(1);
-}
-
-static int replay(const char *path)
-{
-	FILE *f = fopen(path, "rb");
-
-	if (!f) {
-		perror(path);
-		return 1;
-	}
-	current_size = fread(current, 1, sizeof(current), f);
-	fclose(f);
-	run_current();
-	return 0;
-}
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static void report_progress(uint64_t executions, double seconds)
-{
-	printf("%llu executions, %llu calls, %u edges, %u inputs kept, %.0f s (%.0f calls/s)\n", (unsigned long long)executions,
-	       (unsigned long long)n_calls, n_edges, n_corpus, seconds, (double)n_calls / seconds);
-	fflush(stdout);
-}
-
-static void fuzz(double seconds, uint64_t calls)
-{
-	double start = now(), told = start;
-	uint64_t executions = 0;
-
-	current_size = 1;
-	current[0] = 0x60;
-	keep();
-	while (now() - start < seconds && n_calls < calls) {
-		const struct item *from = &corpus[pick(2) ? pick(n_corpus) : n_corpus - 1 - pick(1 + n_corpus / 4)];
-
-		memcpy(current, from->bytes, from->size);
-		current_size = from->size;
-		mutate();
-		run_current();
-		executions++;
-		if (news())
-			keep();
-		if (now() - told > 20) {
-			told = now();
-			report_progress(executions, told - start);
-		}
-	}
-	report_progress(executions, now() - start);
-}
-
-int main(int argc, char **argv)
-{
-	double seconds = 1e9;
-	uint64_t calls = UINT64_MAX;
-	unsigned files = 0;
-
-	signal(SIGABRT, on_abort);
-	if (__sanitizer_set_death_callback)
-		__sanitizer_set_death_callback(save);
-	for (int i = 1; i < argc; i++) {
-		if (!strncmp(argv[i], "-seconds=", 9))
-			seconds = strtod(argv[i] + 9, NULL);
-		else if (!strncmp(argv[i], "-calls=", 7))
-			calls = strtoull(argv[i] + 7, NULL, 10);
-		else if (!strncmp(argv[i], "-seed=", 6))
-			seed = strtoull(argv[i] + 6, NULL, 10) | 1;
-		else if (++files && replay(argv[i]))
-			return 1;
-	}
-	if (!files)
-		fuzz(seconds, calls);
-	for (unsigned i = 0; i < n_corpus; i++)
-		free(corpus[i].bytes);
-	return 0;
-}
-
-#endif
