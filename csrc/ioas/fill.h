@@ -13,6 +13,13 @@
 int iofi_area_fill(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r);
 void iofi_area_unfill(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r);
 
+/* Several areas in transition at once: readers are waited for once in each domain. */
+struct iof_shown {
+	struct iof_area *area;
+	struct iof_range r;
+};
+void iofi_areas_unfill(struct iof_ioas *ioas, const struct iof_shown *at, size_t n);
+
 /* One domain joins or leaves; domains lock held for writing. The first to join holds the pages, the last to leave releases them. */
 int iofi_area_join(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area *area, struct iof_range r);
 void iofi_area_leave(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area *area, struct iof_range r, bool last);

@@ -49,6 +49,23 @@ void iofi_hwpt_unmap(struct iof_hwpt *hwpt, struct iof_range r)
 		iof_pt_release(hwpt->pt, &g);
 }
 
+void iofi_hwpt_unmap_many(struct iof_hwpt *hwpt, const struct iof_shown *at, size_t n)
+{
+	struct iof_pt_gather g = { 0 };
+
+	for (size_t i = 0; i < n; i++)
+		if (iof_likely(at[i].area->held))
+			iof_pt_unmap(hwpt->pt, at[i].r.start, iof_range_length(at[i].r), &g);
+	iof_rsec_sync(&hwpt->rsec);
+	if (iof_unlikely(atomic_load_explicit(&hwpt->used, memory_order_relaxed))) {
+		for (size_t i = 0; i < n; i++)
+			iof_iotlb_invalidate(&hwpt->iommu->iotlb, hwpt->domain, at[i].r);
+		iof_rsec_sync(&hwpt->rsec);
+	}
+	if (g.count)
+		iof_pt_release(hwpt->pt, &g);
+}
+
 /* ---- joining and leaving the IOAS ---- */
 
 static int make_room(struct iof_ioas *ioas)
