@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from iommufd_fast._core import batch, dirtyset, machines
 from iommufd_fast.errors import check
 from iommufd_fast.objects import ContextObject, dirty_tracking, invalidate
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
     from iommufd_fast.faults import FaultQueue
     from iommufd_fast.ioas import Ioas
     from iommufd_fast.viommu import Viommu
