@@ -18,7 +18,7 @@ TEST_ENV := PYTHONPATH=$(TEST_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 IO
 PYTEST := $(TEST_ENV) $(PY) -m pytest
 ARGS ?=
 
-.PHONY: help venv build test-build test bench benchmark benchmark-c golden conformance nightly lint sdist-check clean FORCE
+.PHONY: help venv build test-build test bench benchmark benchmark-compare benchmark-c budgets budgets-update peers golden conformance test-arm64 nightly lint sdist-check clean FORCE
 
 help:
 	@echo 'make bench         the main job: map, unmap and translate, measured; leaves bench.json and report.html'
@@ -26,10 +26,14 @@ help:
 	@echo
 	@echo 'make build         the package in place, with the command iommufd-fast in .venv/bin'
 	@echo 'make benchmark     benchmarks/ in pytest-benchmark'
+	@echo 'make benchmark-compare   the same, compared with the last run that was kept'
 	@echo 'make benchmark-c   benchmarks/c, plain C'
+	@echo 'make peers PEERS=DIR     ours beside the peers in one run, and which goals are met (DIR: the kernel peer; may be left out)'
+	@echo 'make budgets       instructions of the hottest paths against their budgets (valgrind)'
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
 	@echo 'make conformance LINUX=DIR   Linux'"'"'s own iommufd selftests over the preload library (USERNS=0 or 1: in a user namespace)'
 	@echo 'make fuzz SECONDS=N      ioctls under coverage guidance (CALLS=N instead: so many calls)'
+	@echo 'make test-arm64    the C tests for 64-bit ARM, under emulation'
 	@echo 'make nightly       what is too slow for make test'
 	@echo 'make lint          ruff and mypy'
 	@echo 'make sdist-check   source distribution, installed into an empty environment and used'
@@ -76,13 +80,29 @@ bench: build
 	@$(PY) -m iommufd_fast bench --quick --json bench.json --html report.html
 	@echo 'The report: $(CURDIR)/report.html (the same numbers for programs: bench.json)'
 
+SAVED := --benchmark-only --benchmark-storage=file://$(CURDIR)/.benchmarks --benchmark-columns=min,median,iqr,rounds --benchmark-sort=name
 benchmark: build
-	@$(PY) -m pytest benchmarks --benchmark-only $(ARGS)
+	@$(PY) -m pytest benchmarks $(SAVED) --benchmark-save=run $(ARGS)
+
+# What is slower by more than half in the fastest round of a benchmark fails; less is noise on a shared machine.
+benchmark-compare: build
+	@ls .benchmarks/*/*_run.json > /dev/null 2>&1 || { echo 'no run was kept yet: make benchmark keeps one'; exit 1; }
+	@$(PY) -m pytest benchmarks $(SAVED) --benchmark-compare --benchmark-compare-fail=min:50% $(ARGS)
 
 benchmark-c:
 	@$(MAKE) -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/benchmark-c FROM=$(CURDIR)/benchmarks/c programs preload
 	@for program in benchmarks/c/bench_*.c; do \
 		name=$$(basename $$program .c); echo "== $$name"; build/benchmark-c/bin/$$name $(ARGS) || exit 1; done
+
+peers: build
+	@$(MAKE) -s -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/benchmark-c FROM=$(CURDIR)/benchmarks/c programs
+	@$(PY) benchmarks/peers build/benchmark-c/bin $(if $(PEERS),--peers "$(PEERS)") \
+		$(if $(PAGE),--page docs/performance.md --curves docs/img/growth.svg) $(ARGS)
+
+BUDGETS := $(CURDIR)/build/budgets
+budgets budgets-update:
+	@$(MAKE) -s -C csrc -j$(shell nproc) OUT=$(BUDGETS) FROM=$(CURDIR)/benchmarks/budgets programs
+	@$(PYTHON) benchmarks/budgets $(BUDGETS)/bin/paths $(if $(filter budgets-update,$@),--update "$(REASON)")
 
 golden: build
 	@test -d "$(GOLDEN)" || { echo 'say where the golden tables are: make golden GOLDEN=DIR'; exit 1; }
@@ -111,6 +131,9 @@ fuzz:
 			bin/fuzz_ioctl $(if $(CALLS),-calls=$(CALLS),-seconds=$(SECONDS)) $(ARGS); \
 	fi
 
+test-arm64:
+	@$(PYTHON) tests/arm64
+
 nightly: test-build
 	@IOF_NIGHTLY=1 $(PYTEST) --timeout=3600 $(ARGS)
 	@$(MAKE) fuzz CALLS=100000000
@@ -128,7 +151,7 @@ sdist-check: $(DEPS)
 	@cp tests/smoke.py build/sdist/ && cd build/sdist && venv/bin/python -I smoke.py
 
 clean:
-	rm -rf build dist *.egg-info iommufd_fast/include iommufd_fast/*.so iommufd_fast/_core/*.so bench.json report.html
+	rm -rf build dist *.egg-info iommufd_fast/include iommufd_fast/*.so iommufd_fast/_core/*.so bench.json report.html peers.json peers.svg
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	rm -f $(VENV)/.editable

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the benchmarks: an engine with one attached device, and memory to map.
 
-    make benchmark                     all of them
+    make benchmark                     all of them; the run is kept in .benchmarks
     make benchmark ARGS="-k unmap"     some
+    make benchmark-compare             the same again, beside the run that was kept last
 
-Each benchmark names in ``extra_info`` how many operations one of its calls does.
+One file per floor (`test_iova`, `test_pagetable`, `test_pages`) and one for the whole path (`test_path`); seeds are
+fixed. Each benchmark names in ``extra_info`` how many operations one of its calls does. The JSON files hold the
+machine's facts under ``machine_info``.
 """
 
 from __future__ import annotations
@@ -15,8 +18,13 @@ import numpy as np
 import pytest
 
 import iommufd_fast as iof
+from iommufd_fast.bench.machine import facts
 
 PAGE = 4096
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict) -> None:
+    machine_info["iommufd_fast"] = facts()
 
 
 class Engine:

@@ -44,16 +44,26 @@ from iommufd_fast.errors import (
 )
 from iommufd_fast.events import Event, EventQueue
 from iommufd_fast.faults import Fault, FaultQueue
+from iommufd_fast.guest import (
+    AmdGuest,
+    Smmuv3Command,
+    Smmuv3Event,
+    Smmuv3Stage1,
+    VtdInvalidate,
+    VtdStage1,
+    smmuv3_descriptor,
+)
 from iommufd_fast.hwinfo import HwCapability, HwInfo, HwInfoType
 from iommufd_fast.hwpt import Hwpt, HwptStats
 from iommufd_fast.ioas import Ioas
 from iommufd_fast.machine import IotlbStats, Machine, MachineDevice, SoftDevice, default_machine
 from iommufd_fast.providers import open
-from iommufd_fast.records import ContextStats, IoasStats, MappingInfo
+from iommufd_fast.records import ContextStats, IoasStats, LeafInfo, MappingInfo
 from iommufd_fast.viommu import HwQueue, Region, Vdevice, Viommu
 
 __all__ = [
     "Access",
+    "AmdGuest",
     "BadAddress",
     "Busy",
     "ContextStats",
@@ -80,6 +90,7 @@ __all__ = [
     "Iommufd",
     "IommufdError",
     "IotlbStats",
+    "LeafInfo",
     "Machine",
     "MachineDevice",
     "Mapping",
@@ -94,15 +105,21 @@ __all__ = [
     "RangeOverflow",
     "RangeReserved",
     "Region",
+    "Smmuv3Command",
+    "Smmuv3Event",
+    "Smmuv3Stage1",
     "SoftDevice",
     "UnknownCommand",
     "Vdevice",
     "Viommu",
+    "VtdInvalidate",
+    "VtdStage1",
     "__version__",
     "default_machine",
     "get_include",
     "get_library_dir",
     "open",
+    "smmuv3_descriptor",
     "track_origins",
     "uapi",
 ]

@@ -77,7 +77,7 @@ class Iommufd(Maker, Owned):
         if number < 0:
             handle.close()
             raise failed(number, "bind", what)
-        made = Device._new(context=self, id=number, index=found.index, group=found.group, _h=handle)
+        made = Device._new(context=self, id=number, index=found.index, group=found.group, _h=handle, _asking=set())
         self._devices[number] = made
         return made
 

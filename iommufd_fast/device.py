@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iommufd_fast import uapi
 from iommufd_fast._core import dma, machines
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from iommufd_fast.context import Iommufd
 
 Segments = Sequence[tuple[int, int]]
+Request = bool | float | None
 
 
 def _pasid(pasid: int | None) -> int:
@@ -56,6 +57,7 @@ class Device(Owned):
     index: int
     group: int
     _h: DeviceHandle
+    _asking: set[object]  # calls that may raise page requests
 
     @property
     def name(self) -> str:
@@ -155,7 +157,9 @@ class Device(Owned):
 
     # -- DMA ----------------------------------------------------------------------------------------------------------
 
-    def dma_read(self, iova: int | Segments, length: int | None = None, *, pasid: int | None = None) -> bytes:
+    def dma_read(
+        self, iova: int | Segments, length: int | None = None, *, pasid: int | None = None, request: Request = False
+    ) -> bytes:
         """Read memory as the device does.
 
         Parameters
@@ -166,6 +170,9 @@ class Device(Owned):
             Bytes; not with a list.
         pasid : int, optional
             As which endpoint; by default the device itself. All dma_ functions have it.
+        request : bool, float or None
+            On a page table with a fault queue: ask for a page that is missing, wait for the answer, and try again. So
+            many seconds; True or None: as long as it takes. By default the DMA stops. All dma_ functions have it.
 
         Raises
         ------
@@ -174,23 +181,39 @@ class Device(Owned):
         """
         if length is None and hasattr(iova, "__index__"):
             raise TypeError("reading at one IOVA needs a length")
-        return dma.read(self._h, iova, length, pasid)
+        return self._dma(dma.read, request, iova, length, pasid)
 
-    def dma_read_into(self, iova: int | Segments, buffer: Buffer, *, pasid: int | None = None) -> None:
+    def dma_read_into(
+        self, iova: int | Segments, buffer: Buffer, *, pasid: int | None = None, request: Request = False
+    ) -> None:
         """Read into a writable buffer; its size must be the sum of the lengths. After a fault it is partly filled."""
-        dma.read_into(self._h, iova, buffer, pasid)
+        self._dma(dma.read_into, request, iova, buffer, pasid)
 
-    def dma_write(self, iova: int | Segments, data: Buffer, *, pasid: int | None = None) -> None:
+    def dma_write(
+        self, iova: int | Segments, data: Buffer, *, pasid: int | None = None, request: Request = False
+    ) -> None:
         """Write memory as the device does. Before a fault, ``DmaFault.done`` bytes were written."""
-        dma.write(self._h, iova, data, pasid)
+        self._dma(dma.write, request, iova, data, pasid)
 
-    def dma_fill(self, iova: int, length: int, byte: int = 0, *, pasid: int | None = None) -> None:
+    def dma_fill(
+        self, iova: int, length: int, byte: int = 0, *, pasid: int | None = None, request: Request = False
+    ) -> None:
         """Fill memory with one byte."""
-        dma.fill(self._h, iova, length, byte, pasid)
+        self._dma(dma.fill, request, iova, length, byte, pasid)
 
-    def dma_copy(self, dst: int, src: int, length: int, *, pasid: int | None = None) -> None:
+    def dma_copy(self, dst: int, src: int, length: int, *, pasid: int | None = None, request: Request = False) -> None:
         """Copy inside the device's address space."""
-        dma.copy(self._h, dst, src, length, pasid)
+        self._dma(dma.copy, request, dst, src, length, pasid)
+
+    def _dma(self, call: Callable[..., Any], request: Request, *args: Any) -> Any:
+        if request is False:
+            return call(self._h, *args)
+        ticket = object()
+        self._asking.add(ticket)
+        try:
+            return call(self._h, *args, request)
+        finally:
+            self._asking.discard(ticket)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -199,12 +222,20 @@ class Device(Owned):
         if self.closed:
             return
         forked = self._h.forked
+        if self._asking and not forked and not self.context.closed:
+            self._end_requests()
         self._h.close()
         if self.context._devices.get(self.id) is self:  # the id may be another's already
             del self.context._devices[self.id]
         if not forked:
             self.context._device_gone(self)
             self.context._sweep_automatic()
+
+    def _end_requests(self) -> None:
+        """Detach: a DMA that waits for the answer to a page request, maybe for ever, would keep the device open."""
+        for endpoint in self.endpoints:
+            if not endpoint.blocked:
+                self._h.detach(endpoint.pasid or 0)
 
     def __repr__(self) -> str:
         if self._h.forked:

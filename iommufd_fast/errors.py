@@ -102,22 +102,34 @@ class DmaFault(IommufdError):
     iova : int
         The first IOVA that was refused.
     reason : str
-        "blocked" (not attached), "unmapped", "denied" (no such permission) or "memory" (mapped, but the memory is
-        gone).
+        "blocked" (not attached), "unmapped", "denied" (no such permission), "memory" (mapped, but it is gone) or
+        "table" (a guest's table or descriptor holds what none may hold).
     write : bool
         Whether the device wanted to write there.
     done : int
         Bytes moved before the fault; when the memory is gone, at least so many.
+    stage, level : int or None
+        Through a nested page table: 1, the guest's, or 2, its parent's, and the level of that stage's table.
+    fetch, address : int or None
+        Stage 1: the guest-physical `address` of the entry (or "descriptor"). Stage 2: what was asked for, by the
+        guest's table at level `fetch` (or a "descriptor"), or for the page itself (None).
+    requests : int
+        Page requests that did not help.
     """
 
     done: int
+    stage: int | None = None
+    level: int | None = None
+    fetch: int | str | None = None
+    address: int | None = None
+    requests: int = 0
 
     def __init__(self, what: str, iova: int, reason: str, write: bool, done: int) -> None:
         super().__init__(_e.EFAULT, what)
         self.iova, self.reason, self.write, self.done = iova, reason, write, done
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.strerror, self.iova, self.reason, self.write, self.done)
+        return type(self), (self.strerror, self.iova, self.reason, self.write, self.done), self.__dict__
 
 
 class ForkedError(RuntimeError):
@@ -178,18 +190,15 @@ _REMEDIES: dict[tuple[str, int], str] = {
         _e.EINVAL,
     ): "the page table does not fit the device (another IOMMU, aperture or alignment), or a mapping "
     "in the IOAS is not aligned for it",
-    (
-        "attach",
-        _e.EADDRINUSE,
-    ): "mappings or allowed ranges of the IOAS lie in the device's reserved regions, outside its "
-    "aperture, or are not aligned to its pages; unmap them first",
+    ("attach", _e.EADDRINUSE): "mappings or allowed ranges of the IOAS lie in the device's reserved regions, outside "
+    "its aperture, or are not aligned to its pages; unmap them first",
     ("attach", _e.EBUSY): "the device's group is in use otherwise; detach it first",
-    ("attach", _e.ENOENT): "the IOAS or HWPT was destroyed",
+    ("attach", _e.ENOENT): "the IOAS or HWPT was destroyed, or the guest has no id for the device: vdevice() first",
     ("attach", _e.EFAULT): "memory mapped in the IOAS is gone; unmap it first",
     ("destroy", _e.EBUSY): "still in use{holders}; detach devices and close page tables first",
     ("destroy", _e.ENOENT): "it was destroyed already",
-    ("hwpt", _e.EOPNOTSUPP): "the device's IOMMU cannot do what flags or data ask for (soft IOMMUs have no nested page "
-    "tables)",
+    ("hwpt", _e.EOPNOTSUPP): "the device's IOMMU cannot do what flags or data ask for (only nested ones take data)",
+    ("hwpt", _e.EIO): "the stream table entry asks for something that is not a guest's to set",
     ("hwpt", _e.EINVAL): "flags or data do not fit: a nested page table needs data, a parent with NEST_PARENT and the "
     "same IOMMU",
     ("hwpt", _e.EADDRINUSE): "mappings of the IOAS lie outside the device's aperture or are not aligned to its pages",
@@ -218,9 +227,9 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("dirty", _e.ENOENT): "it is gone, or nested: its parent's writes are what is tracked",
     ("hwpt_stats", _e.ENOENT): "it is gone, or nested: there is no page table of ours to count",
     ("invalidate", _e.EINVAL): "only nested page tables and vIOMMUs are invalidated, by a type that the driver knows",
-    ("invalidate", _e.EOPNOTSUPP): "the driver takes no invalidations",
-    ("viommu", _e.EOPNOTSUPP): "the device's IOMMU has no vIOMMU of that type; soft IOMMUs have none, an embedder's "
-    "driver may",
+    ("invalidate", _e.EIO): "the command is not one of a guest's, or names a device that has no vDEVICE here",
+    ("invalidate", _e.EOPNOTSUPP): "the driver takes no invalidations there, or not with these flags",
+    ("viommu", _e.EOPNOTSUPP): "the device's IOMMU has no vIOMMU of that type; of the soft ones arm and amd have some",
     ("viommu", _e.EINVAL): "the parent must be made with uapi.HwptFlag.NEST_PARENT, and data be what the driver knows",
     ("vdevice", _e.EEXIST): "the device has a vDEVICE already, or the id is taken",
     ("vdevice", _e.EINVAL): "the device is behind another IOMMU",
@@ -232,8 +241,7 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("mmap", _e.ENXIO): "no vIOMMU shares exactly that range; offset and length are what its driver told",
     ("access", _e.EADDRINUSE): "a mapping of the IOAS is not aligned to pages",
     ("access", _e.ENOENT): "the IOAS was destroyed",
-    ("pin", _e.EINVAL): "the access was made with pin=False, the memory is just being unmapped, or it is a device's "
-    "(a dma-buf)",
+    ("pin", _e.EINVAL): "the access has pin=False, the memory is just being unmapped, or it is a dma-buf's",
     ("pin", _e.ENOENT): "not all of the range is mapped, or the access is not attached",
     ("pin", _e.EPERM): "the memory was not mapped for this; see access= of map()",
     ("access_rw", _e.EINVAL): "the length is 0, the memory is just being unmapped, or it is a device's (a dma-buf)",

@@ -48,6 +48,11 @@ class IntelInfo:
         return (self.ecap >> 35 & 31) + 1 if self.ecap >> 40 & 1 else 0
 
     @property
+    def nesting(self) -> bool:
+        """Whether guests' first-stage tables can be walked."""
+        return bool(self.ecap >> 26 & 1)
+
+    @property
     def large_pages(self) -> tuple[int, ...]:
         """Sizes in bytes, beyond 4096, of second-stage pages."""
         return tuple(size for bit, size in ((34, 1 << 21), (35, 1 << 30)) if self.cap >> bit & 1)
@@ -75,6 +80,21 @@ class Smmuv3Info:
     idr: tuple[int, ...]
     iidr: int
     aidr: int
+
+    @property
+    def pasid_bits(self) -> int:
+        """Bits of a substream id, which PASIDs become."""
+        return self.idr[1] >> 6 & 31
+
+    @property
+    def output_bits(self) -> int:
+        """Width of the addresses that come out."""
+        return (32, 36, 40, 42, 44, 48, 52, 56)[self.idr[5] & 7]
+
+    @property
+    def granules(self) -> tuple[int, ...]:
+        """Page sizes of guests' tables in bytes."""
+        return tuple(size for bit, size in ((4, 4096), (5, 16384), (6, 65536)) if self.idr[5] >> bit & 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from iommufd_fast._core import batch, dirtyset, machines
+from iommufd_fast._core._picture import svg
 from iommufd_fast.errors import check
+from iommufd_fast.guest import GuestData
 from iommufd_fast.objects import ContextObject, dirty_tracking, invalidate
+from iommufd_fast.records import LeafInfo
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from iommufd_fast.viommu import Viommu
 
 LAST = 2**64 - 1
+_PROTS = ("", "r", "w", "rw")
+Invalidation = int | GuestData | Iterable[GuestData]
 _ROOM = 4096  # ranges in one call
 _MOST_BITS = 1 << 40
 
@@ -72,13 +77,13 @@ class Hwpt(ContextObject):
         self._check()
         return HwptStats(**check(self.context._h.hwpt_stats(self.id), "hwpt_stats", f"no stats of {self._what()}"))
 
-    def invalidate(self, data_type: int, entries: Any, entry_length: int | None = None) -> int:
+    def invalidate(self, data_type: Invalidation, entries: Any = None, entry_length: int | None = None) -> int:
         """Tell the IOMMU which entries of a guest's page table have changed (nested page tables only).
 
         Parameters
         ----------
-        data_type : int
-            The driver's number for the layout of an entry.
+        data_type : int, VtdInvalidate or sequence of VtdInvalidate
+            The driver's number for the layout of an entry; or entries, and nothing else.
         entries : ndarray, bytes-like or None
             A one-dimensional (structured) array of entries, or their bytes; None: no entry, which asks whether
             `data_type` is known.
@@ -96,6 +101,32 @@ class Hwpt(ContextObject):
             ``.done`` entries were handled; the next one was refused, ``.errno`` says why.
         """
         return invalidate(self, data_type, entries, entry_length)
+
+    # -- what is there ------------------------------------------------------------------------------------------------
+
+    def leaves(self, start: int = 0, last: int = LAST) -> Iterator[LeafInfo]:
+        """Iterate over the entries that intersect [start, last], ascending. What changes meanwhile may be seen or not.
+
+        Raises
+        ------
+        Invalid
+            It is nested: its entries are in the guest's memory.
+        """
+        self._check()
+        at, last = machines.as_u64(start, "start"), machines.as_u64(last, "last")
+        while at <= last:
+            found, entries = batch.leaves(self.context._h, self.id, at, last, _ROOM)
+            check(found, "leaves", f"cannot list the entries of {self._what()}")
+            for iova, address, size, prot in entries.tolist():
+                yield LeafInfo(iova, address, 1 << size, _PROTS[prot & 3])
+            if found < _ROOM:
+                return
+            at = iova + (1 << size)
+
+    def _repr_svg_(self) -> str | None:
+        if self.closed or (self.parent is not None):
+            return None
+        return svg(self.leaves(), f"{self!r}: {self.ioas!r}")
 
     # -- dirty pages --------------------------------------------------------------------------------------------------
 

@@ -10,11 +10,12 @@ import numpy as np
 
 from iommufd_fast import uapi
 from iommufd_fast._core import batch, filemap, handles, machines
+from iommufd_fast._core._picture import svg
 from iommufd_fast._core.ioascore import access_flags
 from iommufd_fast._core.origins import origin
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
-from iommufd_fast.records import IoasStats, MappingInfo
+from iommufd_fast.records import IoasStats, LeafInfo, MappingInfo
 from iommufd_fast.sharing import LAST, Sharing
 
 if TYPE_CHECKING:
@@ -208,6 +209,16 @@ class Ioas(Sharing):
         """The page tables that it feeds."""
         self.check_open()
         return tuple(h for h in self.context.hwpts if h.ioas is self)
+
+    def _repr_svg_(self) -> str | None:
+        """For notebooks: the entries of its first page table, or without one its mappings."""
+        if self.closed or self.context._h.forked:
+            return None
+        tables = [h for h in self.hwpts if h.parent is None]
+        if tables:
+            return svg(tables[0].leaves(), repr(self)[1:-1])
+        found = (LeafInfo(m.iova, m.address, m.length, m.access) for m in self.mappings())
+        return svg(found, f"{repr(self)[1:-1]}; coloured by the sizes of mappings")
 
     def stats(self) -> IoasStats:
         """Counters of this moment."""

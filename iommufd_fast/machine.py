@@ -31,7 +31,7 @@ class MachineDevice:
     index, group : int
         Its number and its group's.
     preset, name : str
-        "intel" or "amd" ("embedded": behind a driver that C code brought), and for example "intel-soft-0".
+        "intel", "amd", "arm" or "riscv" ("embedded": behind a driver that C code brought), and "intel-soft-0" or so.
     open : bool
         Whether some context has it open.
     bound : bool
@@ -84,8 +84,8 @@ class Machine:
 
     Parameters
     ----------
-    preset : {"intel", "amd"}
-        Page-table format, aperture and reserved regions of its devices.
+    preset : {"intel", "amd", "arm", "riscv"}
+        Page-table formats, aperture, reserved regions and nesting of its devices; docs/contract.md has the table.
     groups : iterable of int
         How many devices each isolation group has. ``()``: none yet, see `plug`.
     policy : {"trust", "probe"}

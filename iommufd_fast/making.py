@@ -14,6 +14,7 @@ from iommufd_fast.access import Access, OnUnmap
 from iommufd_fast.device import Device
 from iommufd_fast.errors import check
 from iommufd_fast.faults import FaultQueue
+from iommufd_fast.guest import GuestData
 from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import Ioas
 from iommufd_fast.objects import ContextObject
@@ -57,7 +58,7 @@ class Maker:
         target: Ioas | Hwpt | Viommu,
         flags: int = 0,
         *,
-        data: tuple[int, Buffer] | None = None,
+        data: tuple[int, Buffer] | GuestData | None = None,
         fault: FaultQueue | None = None,
     ) -> Hwpt:
         """Make a page table of the device's kind, to attach devices to explicitly.
@@ -69,15 +70,15 @@ class Maker:
             is made, which holds a guest's.
         flags : uapi.HwptFlag
             NEST_PARENT, DIRTY_TRACKING, PASID (its devices may use PASIDs); FAULT_ID_VALID is set by `fault`.
-        data : (int, buffer), optional
-            The driver's number for the layout, and its struct; nested page tables need it.
+        data : VtdStage1, AmdGuest, Smmuv3Stage1 or (int, buffer), optional
+            What nested page tables need: where the guest's is. Or a driver's number for a layout, and its struct.
         fault : FaultQueue, optional
             Where page requests of devices that are attached to it go.
 
         Raises
         ------
         NotSupported
-            The device's IOMMU cannot do what flags or data ask for; soft IOMMUs have no nested page tables.
+            The device's IOMMU cannot do what flags or data ask for.
         """
         if not isinstance(device, Device) or not isinstance(target, (Ioas, Hwpt, Viommu)):
             raise TypeError("hwpt() takes a Device and an Ioas, a Hwpt or a Viommu")
@@ -88,7 +89,7 @@ class Maker:
                 raise TypeError(f"fault must be a FaultQueue, not {type(fault).__name__}")
             self._own(fault=fault)
             bits |= uapi.HwptFlag.FAULT_ID_VALID
-        kind, struct = (0, None) if data is None else data
+        kind, struct = (data.kind, data.pack()) if isinstance(data, GuestData) else data or (0, None)
         kind = machines.as_u64(kind, "data[0]", 0xFFFFFFFF)
         answer = core.hwpt_alloc(self._h, bits, device.id, target.id, kind, struct, fault.id if fault else 0)
         number = check(answer, "hwpt", f"cannot make a page table of {target!r} for {device.name}")
@@ -109,7 +110,7 @@ class Maker:
         self: Iommufd,
         device: Device,
         parent: Hwpt,
-        type: int,
+        type: int | None = None,
         *,
         data: Buffer | None = None,
     ) -> Viommu:
@@ -117,19 +118,20 @@ class Maker:
 
         Parameters
         ----------
-        type : int
-            The driver's number for the kind (ARM SMMUv3: 1, Tegra241 CMDQV: 2, or an embedder's).
+        type : uapi.ViommuType or int, optional
+            The kind: the driver's number. By default ARM_SMMUV3, which AMD's driver takes as well.
         data : buffer, optional
             The driver's struct. What it answers is in ``Viommu.data``.
 
         Raises
         ------
         NotSupported
-            The device's IOMMU has no vIOMMUs of that type; soft IOMMUs have none at all.
+            The device's IOMMU has no vIOMMUs of that type.
         """
         if not isinstance(device, Device) or not isinstance(parent, Hwpt):
             raise TypeError("viommu() takes a Device and a Hwpt")
         self._own(device=device, parent=parent)
+        type = uapi.ViommuType.ARM_SMMUV3 if type is None else type
         kind, struct = machines.as_u64(type, "type", 0xFFFFFFFF), None if data is None else bytearray(data)
         what = f"cannot make a vIOMMU of type {kind:#x} for {device.name} on {parent!r}"
         number = check(core.viommu_alloc(self._h, kind, device.id, parent.id, struct), "viommu", what)

@@ -11,6 +11,7 @@ from iommufd_fast._core import machines
 from iommufd_fast._core import objects as core
 from iommufd_fast._handle import Owned
 from iommufd_fast.errors import check, failed
+from iommufd_fast.guest import entries_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -67,9 +68,11 @@ class ContextObject(Owned):
         return f"<{type(self).__name__} {self.id}{', closed' if self.closed else ''}>"
 
 
-def invalidate(target: Any, data_type: int, entries: Any, entry_length: int | None) -> int:
+def invalidate(target: Any, data_type: Any, entries: Any, entry_length: int | None) -> int:
     """Tell a driver what a guest has changed; see `Hwpt.invalidate`."""
     target._check()
+    if not hasattr(data_type, "__index__"):
+        data_type, entries, entry_length = entries_of(data_type)
     data, size, n = _entries(entries, entry_length)
     kind = machines.as_u64(data_type, "data_type", 0xFFFFFFFF)
     err, done = core.invalidate(target.context._h, target.id, kind, data, size, n)
@@ -84,7 +87,7 @@ def _entries(entries: Any, entry_length: int | None) -> tuple[Buffer | None, int
     """(buffer, bytes of an entry, number of entries)."""
     if entries is None:
         return None, 0, 0
-    if isinstance(entries, np.ndarray):
+    if isinstance(entries, np.ndarray) and not (entries.dtype == np.uint8 and entry_length):
         if entries.ndim != 1:
             raise ValueError(f"entries has shape {entries.shape}; it must have one dimension, an entry each")
         if entry_length not in (None, entries.itemsize):

@@ -26,6 +26,16 @@ class MappingInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class LeafInfo:
+    """One entry of a page table: its first IOVA, where that leads, its size in bytes, and "r", "w", "rw" or ""."""
+
+    iova: int
+    address: int
+    size: int
+    prot: str
+
+
+@dataclass(frozen=True, slots=True)
 class IoasStats:
     """Counters of an IOAS. `maps`, `unmaps` and `copies` are calls that succeeded since it was made."""
 

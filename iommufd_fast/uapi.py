@@ -112,6 +112,49 @@ class FaultCode(IntEnum):
     INVALID = 1
 
 
+class HwptData(IntEnum):
+    """Types of HWPT_ALLOC's data: whose struct it is."""
+
+    VTD_S1 = 1
+    ARM_SMMUV3 = 2
+    AMD_GUEST = 3
+
+
+class InvalidateData(IntEnum):
+    """Types of HWPT_INVALIDATE's entries: of a nested page table, of a vIOMMU."""
+
+    VTD_S1 = 0
+    ARM_SMMUV3 = 1
+
+
+class ViommuType(IntEnum):
+    """Types of vIOMMUs."""
+
+    ARM_SMMUV3 = 1
+    TEGRA241_CMDQV = 2
+
+
+class VeventqType(IntEnum):
+    """Types of event queues."""
+
+    ARM_SMMUV3 = 1
+    TEGRA241_CMDQV = 2
+
+
+class VtdS1Flag(IntFlag):
+    """Flags of VT-d's data: supervisor requests, extended access flags, write protection."""
+
+    SRE = 1
+    EAFE = 2
+    WPE = 4
+
+
+class VtdInvFlag(IntFlag):
+    """Flags of VT-d's invalidations."""
+
+    LEAF = 1
+
+
 class VeventFlag(IntFlag):
     """Flags of an event's header."""
 
@@ -168,3 +211,11 @@ DEVICE_DETACH_PT = _struct("u32 argsz flags pasid")
 FAULT_RECORD = _struct("u32 flags dev_id pasid grpid perm reserved; u64 addr; u32 length cookie")
 FAULT_RESPONSE = _struct("u32 cookie code")
 VEVENT_HEADER = _struct("u32 flags sequence")
+
+# Driver data of guests' page tables: their tables, invalidations and events. `iommufd_fast.guest` fills them in.
+VTD_S1 = _struct("u64 flags pgtbl_addr; u32 addr_width reserved")
+VTD_S1_INVALIDATE = _struct("u64 addr npages; u32 flags reserved")
+ARM_SMMUV3 = _struct("u64 ste[2]")
+ARM_SMMUV3_INVALIDATE = _struct("u64 cmd[2]")
+ARM_SMMUV3_EVENT = _struct("u64 evt[4]")
+AMD_GUEST = _struct("u64 dte[4]")

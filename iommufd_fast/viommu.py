@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Virtual IOMMUs: what a guest believes to have, on top of a page table that nests.
 
-Soft IOMMUs have none; the driver of an embedder may.
+Of the soft IOMMUs "arm" and "amd" have some, and the driver of an embedder may.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from iommufd_fast.objects import ContextObject, invalidate
 
 if TYPE_CHECKING:
     from iommufd_fast.device import Device
-    from iommufd_fast.hwpt import Hwpt
+    from iommufd_fast.hwpt import Hwpt, Invalidation
 
 # Bytes of an event's data, of the types that the contract knows.
 _EVENT_SIZES = {1: 32, 2: 16}
@@ -89,8 +89,8 @@ class Viommu(ContextObject):
         fields = {"context": self.context, "id": check(answer, "hw_queue", what)}
         return self.context._keep(HwQueue._new(viommu=self, type=kind, index=place, **fields))
 
-    def invalidate(self, data_type: int, entries: Any, entry_length: int | None = None) -> int:
-        """Pass a guest's invalidation commands on; as `Hwpt.invalidate`."""
+    def invalidate(self, data_type: Invalidation, entries: Any = None, entry_length: int | None = None) -> int:
+        """Pass a guest's invalidation commands on (SMMUv3: `Smmuv3Command`); as `Hwpt.invalidate`."""
         return invalidate(self, data_type, entries, entry_length)
 
     def _holders(self) -> list[str]:

@@ -111,7 +111,7 @@ def test_info_says_what_is_here():
     for word in (iommufd_fast.__version__, "presets", "intel, amd", "modules", "benchloop", "C library"):
         assert word in done.output, done.output
     found = json.loads(call("info", "--json").output)
-    assert found["modules"]["benchrig"] == "yes" and found["presets"] == ["intel", "amd"]
+    assert found["modules"]["benchrig"] == "yes" and found["presets"] == ["intel", "amd", "arm", "riscv"]
 
 
 def test_info_says_what_is_not_built(monkeypatch):

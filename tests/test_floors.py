@@ -30,7 +30,7 @@ C_FLOORS = {
 # The public header says what a program may name; it holds no code, so the floors that implement it may see it.
 # Our own numbers of the uAPI are such a vocabulary too.
 VOCABULARY = {
-    "ioas": {"dispatch/uapi.h", "include/iommufd_fast.h"},
+    "ioas": {"dispatch/uapi.h", "dispatch/uapi_guest.h", "include/iommufd_fast.h"},
     "dispatch": {"include/iommufd_fast.h"},
     "include": {"ioas/driver.h", "util/event.h"},  # what an embedder fills in: a driver, descriptors
 }

@@ -12,7 +12,7 @@ from support import CSRC, compiler, run
 import iommufd_fast as iof
 from iommufd_fast import uapi
 
-HEADER = (CSRC / "dispatch" / "uapi.h").read_text()
+HEADER = "".join((CSRC / "dispatch" / name).read_text() for name in ("uapi.h", "uapi_guest.h"))
 FAULTS = (uapi.FaultFlag, uapi.FaultPerm, uapi.FaultCode)
 ENUMS = {
     "IOF_CMD_": uapi.Command,
@@ -23,7 +23,14 @@ ENUMS = {
     "IOF_ATTACH_": uapi.AttachFlag,
     **{f"IOF_FAULT_{m.name}": e for e in FAULTS for m in e},
     "IOF_VEVENT_": uapi.VeventFlag,
+    "IOF_DATA_": uapi.HwptData,
+    "IOF_INVALIDATE_": uapi.InvalidateData,
+    "IOF_VIOMMU_": uapi.ViommuType,
+    "IOF_VEVENTQ_": uapi.VeventqType,
+    "IOF_VTD_S1_": uapi.VtdS1Flag,
+    "IOF_VTD_INV_": uapi.VtdInvFlag,
 }
+GUESTS = ("VTD_S1", "VTD_S1_INVALIDATE", "ARM_SMMUV3", "ARM_SMMUV3_INVALIDATE", "ARM_SMMUV3_EVENT", "AMD_GUEST")
 # Struct names of the header that are not the lower-case name of a command.
 STRUCTS = {
     "iof_uapi_range": "RANGE",
@@ -37,6 +44,7 @@ STRUCTS = {
     "iof_fault_record": "FAULT_RECORD",
     "iof_fault_response": "FAULT_RESPONSE",
     "iof_vevent_header": "VEVENT_HEADER",
+    **{f"iof_{name.lower()}": name for name in GUESTS},
 }
 
 
@@ -64,7 +72,8 @@ def from_c(tmp_path_factory):
     lines = "".join(f'\tprintf("%s\\t%llu\\n", "{w}", (unsigned long long)({w}));\n' for w in wanted)
     folder = tmp_path_factory.mktemp("uapi")
     (folder / "x.c").write_text(
-        f'#include <stddef.h>\n#include <stdio.h>\n#include "dispatch/uapi.h"\nint main(void)\n{{\n{lines}}}\n'
+        '#include <stddef.h>\n#include <stdio.h>\n#include "dispatch/uapi.h"\n#include "dispatch/uapi_guest.h"\n'
+        f"int main(void)\n{{\n{lines}}}\n"
     )
     done = run(*compiler().split(), f"-I{CSRC}", "-o", folder / "x", folder / "x.c")
     assert done.returncode == 0, done.stdout
@@ -99,10 +108,8 @@ def test_struct(struct, from_c):
 
 
 def test_every_command_has_a_struct():
-    records = {"RANGE", "FAULT_RECORD", "FAULT_RESPONSE", "VEVENT_HEADER"}
-    assert {c.name for c in uapi.Command} | records == {
-        n for n in vars(uapi) if isinstance(getattr(uapi, n), np.dtype)
-    }
+    records = {"RANGE", "FAULT_RECORD", "FAULT_RESPONSE", "VEVENT_HEADER", *GUESTS}
+    assert {c.name for c in uapi.Command} | records == {n for n in vars(uapi) if isinstance(getattr(uapi, n), np.dtype)}
 
 
 # -- the raw door -----------------------------------------------------------------------------------------------------

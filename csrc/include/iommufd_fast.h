@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 #include "dispatch/uapi.h"
+#include "dispatch/uapi_guest.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -44,6 +45,8 @@ struct iof_handle;
 enum iof_preset {
 	IOF_PRESET_INTEL = 1, /* VT-d second stage, 48-bit IOVAs, MSI window 0xfee00000–0xfeefffff */
 	IOF_PRESET_AMD = 2, /* AMDv1 with growing top, 64-bit IOVAs, MSI window, HyperTransport hole 0xfd00000000–0xffffffffff */
+	IOF_PRESET_ARM = 3, /* SMMUv3: LPAE stage 1 (stage 2 for nest parents), 4K granule, 48-bit IOVAs, translated MSIs at 0x8000000–0x80fffff */
+	IOF_PRESET_RISCV = 4, /* Sv48 with 64 KiB pages, 47-bit IOVAs; no PASIDs, dirty tracking, information or nesting, as in Linux 7.2 */
 };
 
 enum iof_policy { IOF_POLICY_DEFAULT = 0, IOF_POLICY_TRUST = 1, IOF_POLICY_PROBE = 2 };
@@ -202,49 +205,20 @@ struct iof_dirty {
  * made without DIRTY_TRACKING; -EINVAL n 0 or start > last. */
 int64_t iof_dirty(struct iof_handle *h, struct iof_dirty *dirty);
 
+struct iof_leaf_info {
+	uint64_t iova, address; /* of its first byte */
+	uint8_t size_lg2, prot; /* IOF_PROT_READ 1 | WRITE 2 */
+};
+/* The entries of a page table that intersect [start, last], ascending, at most n: how many. pt_id and errors as for iof_translate(); -EINVAL start > last. */
+int64_t iof_leaves(struct iof_handle *h, uint32_t pt_id, uint64_t start, uint64_t last, size_t n, struct iof_leaf_info *out);
+
 /* A digest of everything observable about a context's state: equal states give equal digests. For tests. */
 int iof_digest(struct iof_handle *h, uint64_t *out);
-
-/* ---- verbs on a device: DMA ------------------------------------------------------------------------------------------- */
-
-enum iof_dma_op { IOF_DMA_READ = 1, IOF_DMA_WRITE = 2, IOF_DMA_FILL = 3, IOF_DMA_COPY = 4 };
-enum iof_dma_reason {
-	IOF_DMA_OK = 0,
-	IOF_DMA_BLOCKED = 1, /* the endpoint is not attached */
-	IOF_DMA_UNMAPPED = 2, /* no translation */
-	IOF_DMA_DENIED = 3, /* the translation does not allow this access */
-	IOF_DMA_MEMORY = 4, /* translated, but the memory behind it is gone */
-};
-struct iof_dma_segment {
-	uint64_t iova, length;
-};
-struct iof_dma {
-	enum iof_dma_op op;
-	uint32_t pasid; /* IOF_NO_PASID */
-	const struct iof_dma_segment *segments; /* scatter-gather list, in order */
-	size_t n_segments;
-	void *buffer; /* READ: destination, WRITE: source; the sum of the segments' lengths */
-	uint64_t source; /* COPY: IOVA read from */
-	uint8_t fill; /* FILL */
-	/* out, on -EFAULT */
-	enum iof_dma_reason reason;
-	uint64_t fault_iova;
-	uint64_t done; /* bytes moved before the fault */
-	uint8_t fault_write;
-};
-/* DMA by a soft device, only through its endpoint's page table. READ is device reading memory. 0; -EFAULT with the fault; -EINVAL bad op or a segment that wraps; -EOPNOTSUPP on a handle that is no soft device; -ENODEV pasid unknown. */
-int iof_dma(struct iof_handle *h, struct iof_dma *dma);
-
-struct iof_iotlb_stats {
-	uint64_t hits, misses, evictions, invalidations, dropped;
-	uint32_t entries, live;
-};
-int iof_iotlb_stats(struct iof_machine *m, struct iof_iotlb_stats *out);
-/* A broken IOMMU for tests: while set, invalidations do nothing and devices may see stale translations. */
-void iof_iotlb_drop_invalidations(struct iof_machine *m, bool drop);
 
 #ifdef __cplusplus
 }
 #endif
+
+#include "iommufd_fast_dma.h"
 
 #endif

@@ -268,9 +268,9 @@ static struct iof_hwpt *leave(struct iof_endpoint *e)
 	uint32_t pasid = e->pasid;
 	bool last = !e->seat->endpoints->next;
 
-	if (hwpt->fault)
-		iof_fault_drop(hwpt->fault, e);
 	endpoint_drop(e);
+	if (hwpt->fault) /* now that no DMA of it can raise more; `e` is but a name by now */
+		iof_fault_drop(hwpt->fault, e);
 	if (last)
 		drive(dev, pasid, NULL, hwpt);
 	if (!pasid)
@@ -323,10 +323,10 @@ static void move_seat(struct iof_seat *seat, struct iof_hwpt *hwpt)
 	struct iof_hwpt *old = seat->hwpt;
 
 	for (struct iof_endpoint *e = seat->endpoints; e; e = e->next) {
-		if (old->fault)
-			iof_fault_drop(old->fault, e);
 		iof_hwpt_get_user(hwpt);
 		steer(e, hwpt);
+		if (old->fault)
+			iof_fault_drop(old->fault, e);
 	}
 	seat->hwpt = hwpt;
 	if (!seat->pasid && old->ioas != hwpt->ioas)

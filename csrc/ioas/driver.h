@@ -23,6 +23,9 @@ struct iof_hwpt; /* a page table, paging or nested */
 struct iof_viommu;
 struct iof_vdevice;
 struct iof_hw_queue;
+struct iof_guest; /* a guest's memory, through the parent's page table */
+struct iof_first_stage;
+struct iof_dma_fault;
 
 #define IOF_HW_INFO_MAX 64
 
@@ -77,6 +80,14 @@ struct iof_driver {
 			    const struct iof_user_data *data, void **priv);
 	void (*nested_free)(void *drv, void *priv);
 	int (*nested_invalidate)(void *drv, void *priv, const struct iof_user_array *a, uint32_t *done);
+	bool nested_needs_viommu; /* directly on a parent: -EOPNOTSUPP before anything is looked at */
+	/*
+	 * For drivers of this library (ioas/guest.h); NULL: DMA of soft devices through a nested table is blocked. What stands in front of the parent's table for a
+	 * PASID (0: requester id)? 0; -EFAULT with the guest's fault filled in. No lock is held, inside read sections; priv is a nested table's. Then: a DMA
+	 * through it faulted.
+	 */
+	int (*first_stage)(void *drv, void *priv, uint32_t pasid, const struct iof_guest *guest, struct iof_first_stage *out);
+	void (*dma_faulted)(void *drv, void *priv, struct iof_mdev *dev, uint32_t pasid, const struct iof_dma_fault *fault);
 	/*
 	 * May `dev` (pasid 0: its requester id) go from `old` to `hwpt`? NULL is blocked. A group's devices go together: all of them are asked (for a PASID,
 	 * all that have any), and those that went are sent back when one refuses. Going to blocked or back must succeed.

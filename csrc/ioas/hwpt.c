@@ -15,6 +15,8 @@ void iofi_hwpt_quiesce(struct iof_hwpt *hwpt, struct iof_range r)
 	if (iof_likely(!atomic_load_explicit(&hwpt->used, memory_order_relaxed)))
 		return;
 	iof_iotlb_invalidate(&hwpt->iommu->iotlb, hwpt->domain, r);
+	if (iof_unlikely(atomic_load_explicit(&hwpt->used_nested, memory_order_relaxed)))
+		iof_iotlb_invalidate_nested(&hwpt->iommu->iotlb, &IOF_IOTLB_OF_PARENT(hwpt->domain), IOF_RANGE_ALL);
 	iof_rsec_sync(&hwpt->rsec);
 }
 
@@ -312,6 +314,7 @@ void iof_hwpt_dispose(struct iof_hwpt *hwpt)
 
 	iofi_hwpt_quiesce(hwpt, IOF_RANGE_ALL);
 	atomic_store_explicit(&hwpt->used, false, memory_order_relaxed);
+	atomic_store_explicit(&hwpt->used_nested, false, memory_order_relaxed);
 	lock_all(ioas);
 	leave_locked(hwpt);
 	unlock_all(ioas);

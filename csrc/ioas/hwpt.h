@@ -4,7 +4,7 @@
  *
  * A *paging* one is fed by one IOAS. It is made by HWPT_ALLOC, or automatically by an attach to the IOAS; an automatic one goes with its
  * last attachment. It joins its IOAS when made, which replays every mapping into it, and leaves when destroyed. A *nested* one belongs to a guest: the engine
- * knows its parent and hands everything else to the driver.
+ * knows its parent and asks the driver for what stands in front of it (guest.h).
  *
  * Users (R1.4.3): the table's own, every attachment, every nested HWPT made directly on it, every vIOMMU.
  *
@@ -49,6 +49,7 @@ struct iof_hwpt {
 	uint32_t index; /* domains lock: place in ioas->domains */
 	_Atomic bool tracking; /* dirty tracking is on */
 	_Atomic bool used; /* some DMA went through: the IOTLB may hold entries */
+	_Atomic bool used_nested; /* some with a guest's table in front: entries of two stages too */
 	struct iof_rsec rsec; /* walks and DMA through `pt` */
 };
 

@@ -26,26 +26,35 @@ static struct iof_iotlb_set *set_of(struct iof_iotlb *t, uint32_t domain, uint64
 	return &t->set[index_of(domain, iova)];
 }
 
-static bool covers(const struct iof_iotlb_entry *e, uint32_t domain, uint64_t iova)
+static bool covers(const struct iof_iotlb_entry *e, const struct iof_iotlb_key *key, uint64_t iova)
 {
-	return e->domain == domain && ((iova ^ e->leaf.iova) & ~iof_low_mask(e->leaf.size_lg2)) == 0;
+	return e->domain == key->domain && e->tag == key->tag && ((iova ^ e->leaf.iova) & ~iof_low_mask(e->leaf.size_lg2)) == 0;
 }
 
-bool iof_iotlb_find(struct iof_iotlb *t, uint32_t domain, uint64_t iova, struct iof_pt_leaf *leaf)
+bool iof_iotlb_find_nested(struct iof_iotlb *t, const struct iof_iotlb_key *key, uint64_t iova, struct iof_pt_leaf *leaf,
+			   uint64_t *through)
 {
-	struct iof_iotlb_set *s = set_of(t, domain, iova);
+	struct iof_iotlb_set *s = set_of(t, key->domain, iova);
 	bool found = false;
 
 	iof_lock_take(&s->lock);
 	for (unsigned i = 0; i < IOF_IOTLB_WAYS && !found; i++)
-		if (covers(&s->way[i], domain, iova)) {
+		if (covers(&s->way[i], key, iova)) {
 			s->way[i].age = ++s->clock;
 			*leaf = s->way[i].leaf;
+			*through = s->way[i].through;
 			found = true;
 		}
 	iof_lock_drop(&s->lock);
 	count(found ? &t->hits : &t->misses, 1);
 	return found;
+}
+
+bool iof_iotlb_find(struct iof_iotlb *t, uint32_t domain, uint64_t iova, struct iof_pt_leaf *leaf)
+{
+	uint64_t through;
+
+	return iof_iotlb_find_nested(t, &(struct iof_iotlb_key){ .domain = domain }, iova, leaf, &through);
 }
 
 /* A leaf is kept under the set of the page that missed; `leaf->iova` tells that page's leaf, so any page inside will do. */
@@ -62,9 +71,10 @@ static struct iof_iotlb_entry *victim(struct iof_iotlb_set *s)
 	return oldest;
 }
 
-void iof_iotlb_insert(struct iof_iotlb *t, uint32_t domain, uint64_t iova, const struct iof_pt_leaf *leaf)
+void iof_iotlb_insert_nested(struct iof_iotlb *t, const struct iof_iotlb_key *key, uint64_t iova, const struct iof_pt_leaf *leaf,
+			     uint64_t through)
 {
-	struct iof_iotlb_set *s = set_of(t, domain, iova);
+	struct iof_iotlb_set *s = set_of(t, key->domain, iova);
 	struct iof_iotlb_entry *e;
 
 	iof_lock_take(&s->lock);
@@ -74,18 +84,36 @@ void iof_iotlb_insert(struct iof_iotlb *t, uint32_t domain, uint64_t iova, const
 	atomic_fetch_or_explicit(&t->occupied, UINT64_C(1) << (s - t->set), memory_order_relaxed);
 	if (leaf->size_lg2 > IOF_PAGE_SHIFT)
 		atomic_fetch_or_explicit(&t->large, UINT64_C(1) << (s - t->set), memory_order_relaxed);
-	*e = (struct iof_iotlb_entry){ .domain = domain, .age = ++s->clock, .leaf = *leaf };
+	*e = (struct iof_iotlb_entry){ .domain = key->domain, .age = ++s->clock, .tag = key->tag, .parent = key->parent,
+				       .through = through, .leaf = *leaf };
 	iof_lock_drop(&s->lock);
 }
 
-static bool meets(const struct iof_iotlb_entry *e, uint32_t domain, struct iof_range r)
+void iof_iotlb_insert(struct iof_iotlb *t, uint32_t domain, uint64_t iova, const struct iof_pt_leaf *leaf)
 {
-	struct iof_range leaf = { e->leaf.iova, e->leaf.iova | iof_low_mask(e->leaf.size_lg2) };
-
-	return e->domain == domain && iof_range_intersects(leaf, r);
+	iof_iotlb_insert_nested(t, &(struct iof_iotlb_key){ .domain = domain }, iova, leaf, 0);
 }
 
-static unsigned invalidate_set(struct iof_iotlb *t, struct iof_iotlb_set *s, uint32_t domain, struct iof_range r)
+static bool intersects(const struct iof_iotlb_entry *e, struct iof_range r)
+{
+	return iof_range_intersects((struct iof_range){ e->leaf.iova, e->leaf.iova | iof_low_mask(e->leaf.size_lg2) }, r);
+}
+
+static bool meets(const struct iof_iotlb_entry *e, const struct iof_iotlb_key *key, struct iof_range r)
+{
+	return e->domain == key->domain && !e->parent && intersects(e, r);
+}
+
+static bool meets_nested(const struct iof_iotlb_entry *e, const struct iof_iotlb_key *key, struct iof_range r)
+{
+	return e->domain && e->parent && (!key->domain || e->domain == key->domain) && (!key->parent || e->parent == key->parent) &&
+	       (key->tag == IOF_IOTLB_ANY_TAG || e->tag == key->tag) && intersects(e, r);
+}
+
+typedef bool (*meets_fn)(const struct iof_iotlb_entry *e, const struct iof_iotlb_key *key, struct iof_range r);
+
+static unsigned invalidate_set(struct iof_iotlb *t, struct iof_iotlb_set *s, meets_fn meet, const struct iof_iotlb_key *key,
+			       struct iof_range r)
 {
 	uint64_t bit = UINT64_C(1) << (s - t->set);
 	bool any = false, large = false;
@@ -95,7 +123,7 @@ static unsigned invalidate_set(struct iof_iotlb *t, struct iof_iotlb_set *s, uin
 	for (unsigned i = 0; i < IOF_IOTLB_WAYS; i++) {
 		struct iof_iotlb_entry *e = &s->way[i];
 
-		if (meets(e, domain, r)) {
+		if (meet(e, key, r)) {
 			e->domain = 0;
 			n++;
 		}
@@ -124,7 +152,7 @@ static uint64_t sets_of(struct iof_iotlb *t, uint32_t domain, struct iof_range r
 	return sets & atomic_load_explicit(&t->occupied, memory_order_relaxed);
 }
 
-unsigned iof_iotlb_invalidate(struct iof_iotlb *t, uint32_t domain, struct iof_range r)
+static unsigned invalidate(struct iof_iotlb *t, uint64_t sets, meets_fn meet, const struct iof_iotlb_key *key, struct iof_range r)
 {
 	unsigned n = 0;
 
@@ -132,10 +160,20 @@ unsigned iof_iotlb_invalidate(struct iof_iotlb *t, uint32_t domain, struct iof_r
 		count(&t->dropped, 1);
 		return 0;
 	}
-	for (uint64_t sets = sets_of(t, domain, r); sets; sets &= sets - 1)
-		n += invalidate_set(t, &t->set[__builtin_ctzll(sets)], domain, r);
+	for (; sets; sets &= sets - 1)
+		n += invalidate_set(t, &t->set[__builtin_ctzll(sets)], meet, key, r);
 	count(&t->invalidations, 1);
 	return n;
+}
+
+unsigned iof_iotlb_invalidate(struct iof_iotlb *t, uint32_t domain, struct iof_range r)
+{
+	return invalidate(t, sets_of(t, domain, r), meets, &(struct iof_iotlb_key){ .domain = domain }, r);
+}
+
+unsigned iof_iotlb_invalidate_nested(struct iof_iotlb *t, const struct iof_iotlb_key *key, struct iof_range r)
+{
+	return invalidate(t, atomic_load_explicit(&t->occupied, memory_order_relaxed), meets_nested, key, r);
 }
 
 uint32_t iof_iotlb_live(struct iof_iotlb *t)

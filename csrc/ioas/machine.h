@@ -60,6 +60,8 @@ struct iof_mdev {
 	bool bound; /* machine lock */
 	struct iof_rsec rsec; /* DMA reads the list below inside it; whoever changes it waits for it */
 	struct iof_endpoint *_Atomic endpoints; /* what is attached; not in the list: DMA is blocked */
+	_Atomic uint64_t guest_id; /* a soft driver's: the guest's id of it, plus 1, as of the last attach; 0: none */
+	_Atomic uint32_t next_request; /* group of its next page request */
 	char name[32];
 };
 

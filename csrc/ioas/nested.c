@@ -55,7 +55,9 @@ no_id:
 
 int iof_hwpt_create_nested(struct iof_hwpt *parent, const struct iof_hwpt_request *rq, struct iof_hwpt **out)
 {
-	if (rq->flags & ~(uint32_t)NESTED_FLAGS || !rq->data || !rq->dev->iommu->driver->nested_alloc)
+	const struct iof_driver *driver = rq->dev->iommu->driver;
+
+	if (rq->flags & ~(uint32_t)NESTED_FLAGS || !rq->data || !driver->nested_alloc || driver->nested_needs_viommu)
 		return -EOPNOTSUPP;
 	if (parent->automatic || !(parent->kind & IOF_HWPT_KIND_NEST_PARENT) || parent->iommu != rq->dev->iommu)
 		return -EINVAL;

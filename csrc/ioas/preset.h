@@ -8,11 +8,12 @@
 
 #include "ioas/driver.h"
 
-#define IOF_PRESETS 3 /* index 0 is no preset */
+#define IOF_PRESETS 5 /* index 0 is no preset */
 
 struct iof_preset_info {
 	const struct iof_driver *driver;
 	struct iof_pt_config table;
+	struct iof_pt_config parent_table; /* arm: of a nest parent */
 	struct iof_device_caps caps; /* of every device behind it; reserved: never mapped, never handed out */
 	uint32_t hw_info_type, hw_info_length;
 	const void *hw_info;

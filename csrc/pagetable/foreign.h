@@ -76,6 +76,7 @@ struct iof_pt_nested_fault {
 	uint8_t stage; /* 1 or 2 */
 	uint8_t fetch_level; /* in stage 2: of the first stage's table that was fetched; NO_FETCH: its leaf's address */
 	uint64_t iova; /* the first stage's */
+	uint64_t through; /* what the second stage was asked for once the first was done; also after a walk without a fault */
 	struct iof_pt_fault fault; /* at that stage; in stage 2 its iova is what the first stage asked for */
 };
 

@@ -101,6 +101,7 @@ int iof_pt_walk_nested(const struct iof_pt_nested *n, uint64_t iova, struct iof_
 	if (err)
 		return err;
 	address = leaf->address + (iova - leaf->iova);
+	fault->through = address;
 	err = second_walk(n, address, &second, &fault->fault);
 	if (err) {
 		fault->stage = 2;

@@ -154,8 +154,8 @@ int iof_pt_next_leaf(const struct iof_pt *pt, struct iof_range within, struct io
 int iof_pt_set_dirty(struct iof_pt *pt, uint64_t iova);
 /*
  * Visits dirty entries of `r` ascending; fn(start, length) as Linux reports them, quirk included (R10.3.7). `clear`
- * makes them clean. 0, -ERANGE, -EOPNOTSUPP (ARM: -EINVAL for both, and for a hole, R10.8.9). With `exact`, whole
- * leaves are reported instead, never under-reporting.
+ * makes them clean. 0, -ERANGE, -EOPNOTSUPP (ARM: -EINVAL for both, and for a hole, R10.8.9). With `exact`, holes
+ * are passed over and whole leaves are reported instead, never under-reporting.
  */
 int iof_pt_read_dirty(struct iof_pt *pt, struct iof_range r, bool clear, bool exact,
 		      void (*fn)(void *ctx, uint64_t start, uint64_t length), void *ctx);

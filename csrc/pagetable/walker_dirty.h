@@ -169,7 +169,7 @@ static int pt_read_dirty(struct iof_pt *pt, struct iof_range r, bool clear, bool
 		return -FMT_NO_DIRTY;
 	if (r.last > pt->last || r.start > r.last)
 		return -(FMT_BLOCKS ? EINVAL : ERANGE);
-	if (FMT_BLOCKS && has_hole(pt, r))
+	if (FMT_BLOCKS && !exact && has_hole(pt, r))
 		return -EINVAL;
 	if (beyond_top(r.start, level))
 		return 0;

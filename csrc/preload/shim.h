@@ -72,7 +72,7 @@ struct shim_process {
 	struct shim_mapping *_Atomic mappings;
 };
 
-enum shim_machine { SHIM_INTEL, SHIM_AMD, SHIM_MOCK };
+enum shim_machine { SHIM_MOCK, SHIM_INTEL, SHIM_AMD, SHIM_ARM, SHIM_RISCV }; /* after mock: numbers of enum iof_preset */
 
 struct shim {
 	struct iof_alloc *alloc;

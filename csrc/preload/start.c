@@ -16,13 +16,18 @@ static struct iof_lock start_lock; /* this process's; zero is free */
 
 /* ---- what the environment asks for ---- */
 
+_Static_assert((int)SHIM_INTEL == (int)IOF_PRESET_INTEL && (int)SHIM_RISCV == (int)IOF_PRESET_RISCV, "presets");
+
 enum shim_machine shim_kind(void)
 {
+	static const char *const names[] = { [SHIM_MOCK] = "mock", [SHIM_INTEL] = "intel", [SHIM_AMD] = "amd", [SHIM_ARM] = "arm",
+					     [SHIM_RISCV] = "riscv" };
 	const char *name = getenv("IOMMUFD_FAST_MACHINE");
 
-	if (name && !strcmp(name, "mock"))
-		return SHIM_MOCK;
-	return name && !strcmp(name, "amd") ? SHIM_AMD : SHIM_INTEL;
+	for (unsigned i = 0; name && i < sizeof(names) / sizeof(*names); i++)
+		if (!strcmp(name, names[i]))
+			return (enum shim_machine)i;
+	return SHIM_INTEL;
 }
 
 /* IOMMUFD_FAST_GROUPS=2,1: devices per group. What is not a number ends the list. */
@@ -70,7 +75,7 @@ static int make_machine(struct shim *s)
 	uint32_t groups[GROUPS_MOST];
 	struct iof_machine_config cfg = {
 		.size = sizeof(cfg),
-		.preset = s->kind == SHIM_AMD ? IOF_PRESET_AMD : IOF_PRESET_INTEL,
+		.preset = s->kind == SHIM_MOCK ? IOF_PRESET_INTEL : (enum iof_preset)s->kind,
 		.groups = groups,
 		.n_groups = s->kind == SHIM_MOCK ? 0 : read_groups(groups),
 		.alloc = s->alloc,

@@ -182,3 +182,43 @@ int64_t iofi_engine_translate(struct iof_handle *h, uint32_t pt_id, size_t n, co
 	iof_object_put(&hwpt->object);
 	return found;
 }
+
+/* ---- leaves ---- */
+
+/* Some at a time, each in a section of its own; r is what is left. */
+static size_t some_leaves(struct iof_hwpt *hwpt, struct iof_range *r, size_t n, struct iof_leaf_info *out, bool *more)
+{
+	unsigned token = iof_rsec_enter(&hwpt->rsec);
+	struct iof_pt_leaf leaf;
+	size_t found = 0;
+
+	while (found < n && *more) {
+		uint64_t last;
+
+		*more = !iof_pt_next_leaf(hwpt->pt, *r, &leaf);
+		if (!*more)
+			break;
+		last = leaf.iova | iof_low_mask(leaf.size_lg2);
+		out[found++] = (struct iof_leaf_info){ leaf.iova, leaf.address, leaf.size_lg2, leaf.prot };
+		*more = last < r->last;
+		r->start = *more ? last + 1 : r->start;
+	}
+	iof_rsec_leave(&hwpt->rsec, token);
+	return found;
+}
+
+int64_t iofi_engine_leaves(struct iof_handle *h, uint32_t pt_id, uint64_t start, uint64_t last, size_t n, struct iof_leaf_info *out)
+{
+	struct iof_range r = { start, last };
+	struct iof_hwpt *hwpt;
+	size_t found = 0;
+	bool more = true;
+	int rc = start > last ? -EINVAL : table_of(iofi_engine(h)->file.ctx, pt_id, &hwpt);
+
+	if (rc)
+		return rc;
+	while (more && found < n)
+		found += some_leaves(hwpt, &r, n - found < SECTION ? n - found : SECTION, out + found, &more);
+	iof_object_put(&hwpt->object);
+	return (int64_t)found;
+}

@@ -61,6 +61,7 @@ static const struct iof_provider context_provider = {
 	.ioas_stats = iofi_engine_ioas_stats,
 	.hwpt_stats = iofi_engine_hwpt_stats,
 	.ioas_mapping = iofi_engine_mapping,
+	.leaves = iofi_engine_leaves,
 	.dirty = iofi_engine_dirty,
 	.digest = iofi_engine_digest,
 	.access_open = iofi_engine_access_open,

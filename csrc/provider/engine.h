@@ -35,6 +35,7 @@ int64_t iofi_engine_endpoints(struct iof_handle *h, uint32_t dev_id, uint32_t io
 			      struct iof_endpoint_info *out);
 int iofi_engine_ioas_stats(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_stats *out);
 int iofi_engine_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats *out);
+int64_t iofi_engine_leaves(struct iof_handle *h, uint32_t pt_id, uint64_t start, uint64_t last, size_t n, struct iof_leaf_info *out);
 int iofi_engine_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, struct iof_mapping_info *out);
 int iofi_engine_digest(struct iof_handle *h, uint64_t *out);
 /* dirty.c */

@@ -108,6 +108,11 @@ int iof_ioas_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uin
 	return ASK(h, ioas_mapping, -EOPNOTSUPP, h, ioas_id, start, last, out);
 }
 
+int64_t iof_leaves(struct iof_handle *h, uint32_t pt_id, uint64_t start, uint64_t last, size_t n, struct iof_leaf_info *out)
+{
+	return ASK(h, leaves, -EOPNOTSUPP, h, pt_id, start, last, n, out);
+}
+
 int64_t iof_dirty(struct iof_handle *h, struct iof_dirty *dirty)
 {
 	return ASK(h, dirty, -EOPNOTSUPP, h, dirty);

@@ -39,6 +39,8 @@ struct iof_provider {
 	int (*hwpt_stats)(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats *out);
 	int (*ioas_mapping)(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last,
 			    struct iof_mapping_info *out);
+	int64_t (*leaves)(struct iof_handle *h, uint32_t pt_id, uint64_t start, uint64_t last, size_t n,
+			  struct iof_leaf_info *out);
 	int64_t (*dirty)(struct iof_handle *h, struct iof_dirty *dirty);
 	int (*digest)(struct iof_handle *h, uint64_t *out);
 	int (*access_open)(struct iof_handle *h, const struct iof_access_config *cfg, struct iof_access **out);

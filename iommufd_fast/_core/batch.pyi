@@ -4,6 +4,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from iommufd_fast._core.commands import ContextHandle
 
+LEAF: np.dtype[np.void]
+
 def map_many(
     h: ContextHandle,
     ioas: int,
@@ -17,3 +19,4 @@ def unmap_many(
     h: ContextHandle, ioas: int, iovas: ArrayLike, lengths: ArrayLike
 ) -> tuple[int, NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint64]]: ...
 def translate(h: ContextHandle, pt: int, iovas: ArrayLike) -> tuple[int, NDArray[np.uint64], NDArray[np.uint8]]: ...
+def leaves(h: ContextHandle, pt: int, start: int, last: int, n: int) -> tuple[int, NDArray[np.void]]: ...

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # cython: language_level=3, freethreading_compatible=False
-"""Batches over NumPy uint64 arrays: map_many, unmap_many, translate. The GIL is released around each."""
+"""Batches over NumPy uint64 arrays: map_many, unmap_many, translate, leaves. The GIL is released around each."""
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 
 cimport numpy as cnp
@@ -87,3 +87,18 @@ def translate(ContextHandle h not None, uint32_t pt, iovas):
         found = iof_translate(h.h, pt, n, at, addresses, p)
     h.leave()
     return found, out, prots
+
+
+LEAF = np.dtype([("iova", np.uint64), ("address", np.uint64), ("size_lg2", np.uint8), ("prot", np.uint8)], align=True)
+
+
+def leaves(ContextHandle h not None, uint32_t pt, uint64_t start, uint64_t last, size_t n):
+    """The first n leaves that intersect a range: (how many or a negative errno, array of LEAF)."""
+    cdef int64_t found
+    cdef cnp.ndarray out = np.zeros(n, LEAF)
+    cdef iof_leaf_info *at = <iof_leaf_info *>cnp.PyArray_DATA(out)
+    h.enter()
+    with nogil:
+        found = iof_leaves(h.h, pt, start, last, n, at)
+    h.leave()
+    return found, out[:max(found, 0)]

@@ -18,9 +18,11 @@ cdef extern from "iommufd_fast.h" nogil:
     enum:
         IOF_PRESET_INTEL
         IOF_PRESET_AMD
+        IOF_PRESET_ARM
+        IOF_PRESET_RISCV
         IOF_OPTION_HUGE_PAGES
 
-_PRESETS = {"intel": IOF_PRESET_INTEL, "amd": IOF_PRESET_AMD}
+_PRESETS = {"intel": IOF_PRESET_INTEL, "amd": IOF_PRESET_AMD, "arm": IOF_PRESET_ARM, "riscv": IOF_PRESET_RISCV}
 _POLICIES = {"trust": IOF_POLICY_TRUST, "probe": IOF_POLICY_PROBE}
 
 
@@ -68,7 +70,7 @@ cdef class Rig:
 
     Parameters
     ----------
-    preset : {"intel", "amd"}
+    preset : {"intel", "amd", "arm", "riscv"}
     policy : {"trust", "probe"}
         How mapped memory is held.
     huge_pages : bool

@@ -24,7 +24,9 @@ cdef extern from "iommufd_fast.h" nogil:
         IOF_DMA_UNMAPPED
         IOF_DMA_DENIED
         IOF_DMA_MEMORY
+        IOF_DMA_TABLE
     const uint32_t IOF_NO_PASID
+    const uint32_t IOF_DMA_WAIT
 
     ctypedef enum iof_preset "enum iof_preset":
         pass
@@ -137,6 +139,9 @@ cdef extern from "iommufd_fast.h" nogil:
     struct iof_mapping_info:
         uint64_t iova, last, address
         uint32_t flags, pad
+    struct iof_leaf_info:
+        uint64_t iova, address
+        uint8_t size_lg2, prot
     struct iof_dma_segment:
         uint64_t iova, length
     struct iof_dma_args "iof_dma":
@@ -149,7 +154,9 @@ cdef extern from "iommufd_fast.h" nogil:
         uint8_t fill
         iof_dma_reason reason
         uint64_t fault_iova, done
-        uint8_t fault_write
+        uint8_t fault_write, fault_stage, fault_level, fault_fetch
+        uint64_t fault_address
+        uint32_t request_ms, requests
     struct iof_iotlb_stats_out "iof_iotlb_stats":
         uint64_t hits, misses, evictions, invalidations, dropped
         uint32_t entries, live
@@ -180,4 +187,5 @@ cdef extern from "iommufd_fast.h" nogil:
     int iof_hwpt_stats(iof_handle *h, uint32_t hwpt_id, iof_hwpt_stats_out *out)
     int iof_ioas_mapping(iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, iof_mapping_info *out)
     int iof_digest(iof_handle *h, uint64_t *out)
+    int64_t iof_leaves(iof_handle *h, uint32_t pt_id, uint64_t start, uint64_t last, size_t n, iof_leaf_info *out)
     int iof_dma(iof_handle *h, iof_dma_args *dma)

@@ -18,7 +18,7 @@ cdef extern from "pthread.h" nogil:
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil,
                        void (*child)() noexcept nogil)
 
-PRESETS = {"intel": 1, "amd": 2}
+PRESETS = {"intel": 1, "amd": 2, "arm": 3, "riscv": 4}
 POLICIES = {"trust": 1, "probe": 2}
 ADDRESSES = {"va": 0, "synthetic": 1}
 ACCOUNTING = {"none": 0, "user": 1, "process": 2, "kernel": 3}

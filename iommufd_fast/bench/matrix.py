@@ -15,7 +15,7 @@ from itertools import product
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PATHS = ("c", "python")
 PATTERNS = ("pair", "churn")
-PRESETS = ("intel", "amd")
+PRESETS = ("intel", "amd", "arm", "riscv")
 POLICIES = ("trust", "probe")
 PAGES = ("auto", "4K")
 

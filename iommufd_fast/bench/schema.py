@@ -29,7 +29,7 @@ def _counts() -> dict[str, Any]:
 
 _RESULT = _object(
     {
-        "preset": {"type": "string", "enum": ["intel", "amd"]},
+        "preset": {"type": "string", "enum": ["intel", "amd", "arm", "riscv"]},
         "policy": {"type": "string", "enum": ["trust", "probe"]},
         "path": {"type": "string", "enum": ["c", "python"]},
         "live": _COUNT,

@@ -85,7 +85,12 @@ def show(document: dict[str, Any]) -> None:
 
 @click.command("bench", short_help="Measure map, unmap and translate.")
 @click.option("--quick", is_flag=True, help="A smaller matrix and shorter rounds: ends within a minute.")
-@click.option("--preset", "presets", type=_words(*matrix.PRESETS), help="IOMMUs to imitate.  [intel,amd; quick: intel]")
+@click.option(
+    "--preset",
+    "presets",
+    type=_words(*matrix.PRESETS),
+    help="IOMMUs to imitate.  [intel,amd; quick: intel; also arm,riscv]",
+)
 @click.option("--path", "paths", type=_words(*matrix.PATHS), help="Ways into the engine.  [both]")
 @click.option("--memory", type=_words(*memory.KINDS), help="Kinds of memory.  [all that the machine has]")
 @click.option(

@@ -15,7 +15,7 @@ import click
 
 from iommufd_fast.cli import program
 
-MACHINES = ("intel", "amd", "mock")
+MACHINES = ("intel", "amd", "arm", "riscv", "mock")
 MACHINE, GROUPS = "IOMMUFD_FAST_MACHINE", "IOMMUFD_FAST_GROUPS"
 LIBRARY = "libiommufd_fast_preload.so"
 MOST_DEVICES, MOST_GROUPS = 65535, 256  # of csrc/preload/start.c
@@ -156,7 +156,7 @@ def execute(path: Path, words: tuple[str, ...], env: dict[str, str]) -> NoReturn
     callback=groups_value,
     envvar=GROUPS,
     show_envvar=True,
-    help="Devices of each group (intel, amd); one of one when not given.",
+    help="Devices of each group (all but mock); one of one when not given.",
 )
 @click.option("--list", "as_list", is_flag=True, help="Print the functions that are interposed, one a line.")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="-- PROGRAM [ARGS]...")
@@ -165,7 +165,7 @@ def command(machine: str, groups: str | None, as_list: bool, words: tuple[str, .
 
     \b
     --machine intel   a VT-d IOMMU; with --groups 2,1 it has three devices, in two groups
-    --machine amd     the same with an AMD IOMMU
+    --machine amd     the same with an AMD IOMMU; arm: an SMMUv3; riscv: a RISC-V IOMMU
     --machine mock    Linux's selftest device, with its commands on /dev/iommu
 
     The program is dynamically linked, with glibc: a static, set-uid or foreign one is refused. Its exit status is the

@@ -98,7 +98,7 @@ def replay(
     ----------
     plan : Plan
     floor : {"pagetable", "ioas"}
-    preset : {"intel", "amd"}
+    preset : {"intel", "amd", "arm", "riscv"}
         The IOMMU of the ioas floor.
     repeat : int
         How often the whole trace is timed.

@@ -54,7 +54,7 @@ def row(result: dict[str, Any], preset: str) -> tuple[str, ...]:
 
 def rows(results: list[dict[str, Any]], path: str) -> Iterator[tuple[tuple[str, ...], bool]]:
     """(row, does a new case begin?) for one path, cases kept together."""
-    preset = "intel" if any(r["preset"] == "intel" for r in results) else "amd"
+    preset = next(p for p in ("intel", "amd", "arm", "riscv", "") if not p or any(r["preset"] == p for r in results))
     last: tuple[Any, ...] = ()
     keys = ("preset", "policy", "live", "page", "memory", "length", "batch", "pattern")
     for result in results:

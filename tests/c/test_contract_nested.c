@@ -111,7 +111,7 @@ TEST(nested_on_a_parent_order)
 		if (bit != 2 && bit != 3)
 			V(-EOPNOTSUPP, c.flags = 1u << bit, c.pt_id = plain);
 	V(-EOPNOTSUPP, c.data_type = c.data_len = 0, c.pt_id = plain); /* no data: before the parent is looked at */
-	V(-EOPNOTSUPP, c.dev_id = soft_id, c.pt_id = plain); /* no nested tables there */
+	V(-EINVAL, c.dev_id = soft_id, c.pt_id = plain); /* another driver's */
 	V(-EINVAL, c.pt_id = plain);
 	V(-EINVAL, c.pt_id = automatic);
 	V(-EINVAL, c.dev_id = foreign_id); /* another IOMMU's parent */

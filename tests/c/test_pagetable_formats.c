@@ -357,7 +357,10 @@ TEST(arm_dirty_bits)
 	CHECK_EQ(iof_pt_set_dirty(pt, 4 * MIB), 0);
 	CHECK_EQ(iof_pt_set_dirty(pt, 4 * MIB + 4096), -ENOENT); /* read-only */
 	CHECK_EQ(dirty_sum(2 * MIB, 4 * MIB + 8191, false), 4 * MIB + 4096);
-	CHECK_EQ(iof_pt_read_dirty(pt, (struct iof_range){ 0, 4 * MIB }, true, true, sum_dirty, &sum), -EINVAL); /* hole */
+	CHECK_EQ(iof_pt_read_dirty(pt, (struct iof_range){ 0, 4 * MIB }, true, false, sum_dirty, &sum), -EINVAL); /* hole */
+	sum = 0;
+	CHECK_EQ(iof_pt_read_dirty(pt, (struct iof_range){ 0, 4 * MIB + 4095 }, false, true, sum_dirty, &sum), 0); /* passed over */
+	CHECK_EQ(sum, 4 * MIB + 4096);
 	CHECK_EQ(iof_pt_read_dirty(pt, (struct iof_range){ 2 * MIB, UINT64_C(1) << 48 }, true, true, sum_dirty, &sum),
 		 -EINVAL);
 	close_table();

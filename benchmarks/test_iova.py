@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""alloc: IOVAs without anything mapped, by both policies, dense and full of holes, one and many."""
+"""Floor `iova`: IovaSpace, nothing mapped. Both policies, dense and full of holes, one and many."""
 
 from __future__ import annotations
 
