@@ -6,14 +6,17 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from iommufd_fast import uapi
 from iommufd_fast._core import machines
 from iommufd_fast.errors import check, failed
 from iommufd_fast.queues import BATCH, Queue
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from iommufd_fast._core import batch, dirtyset, machines
 from iommufd_fast._core._picture import svg
@@ -18,6 +17,8 @@ from iommufd_fast.objects import ContextObject, dirty_tracking, invalidate
 from iommufd_fast.records import LeafInfo
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
     from iommufd_fast.faults import FaultQueue
     from iommufd_fast.ioas import Ioas
     from iommufd_fast.viommu import Viommu

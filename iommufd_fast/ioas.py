@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from iommufd_fast import uapi
 from iommufd_fast._core import batch, filemap, handles, machines
@@ -23,6 +22,8 @@ from iommufd_fast.reshaping import Reshaping
 from iommufd_fast.sharing import LAST
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
     from iommufd_fast.context import Iommufd
     from iommufd_fast.hwpt import Hwpt
 

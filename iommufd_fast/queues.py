@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import select
@@ -11,12 +10,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from iommufd_fast._core import machines
 from iommufd_fast._core.queuefile import QueueHandle
 from iommufd_fast.errors import check, failed
 from iommufd_fast.objects import ContextObject
+
+if TYPE_CHECKING:
+    import asyncio
 
 BATCH = 1024  # records that one read asks for
 T = TypeVar("T")
@@ -125,7 +127,9 @@ class Queue(ContextObject, Generic[T]):
                 os.close(fd)
 
     async def _ready(self) -> None:
-        loop = asyncio.get_running_loop()
+        from asyncio import get_running_loop  # at the top it would be half of what importing the package costs
+
+        loop = get_running_loop()
         woken = loop.create_future()
         fds = self._descriptors()
         try:

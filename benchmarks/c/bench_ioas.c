@@ -19,6 +19,7 @@
 #define MIB (UINT64_C(1) << 20)
 #define RUN 256u
 #define FIXED_BASE (UINT64_C(1) << 40)
+#define MOST UINT64_C(10000000) /* live mappings */
 
 enum attached { NONE, DOMAIN, USED };
 
@@ -165,6 +166,7 @@ static void pages(const struct bench *b, struct world *w, enum iof_policy policy
 {
 	static const char *const names[] = { "none", "domain", "used" };
 	char prefix[64];
+	struct iof_ioas_stats st;
 
 	snprintf(prefix, sizeof(prefix), "%s/%s/%llu", policy == IOF_POLICY_PROBE ? "probe" : "trust", names[how],
 		 (unsigned long long)live);
@@ -175,6 +177,8 @@ static void pages(const struct bench *b, struct world *w, enum iof_policy policy
 	both(b, w, prefix, "4k");
 	w->fixed = true;
 	both(b, w, prefix, "4k_fixed");
+	must(iof_ioas_stats(w->ctx, w->ioas, &st), "statistics");
+	must(st.mappings == live && st.bytes_mapped == live * PAGE ? 0 : -EIO, "what is mapped is not what was mapped");
 	close_world(w);
 }
 
@@ -202,6 +206,26 @@ static uint64_t rss(void)
 	return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* A context opened and closed again, on a machine that is there. */
+static void run_open(void *ctx)
+{
+	struct world *w = ctx;
+	struct iof_handle *h;
+
+	for (unsigned i = 0; i < w->ops; i++) {
+		must(iof_engine_open(w->machine, &h), "open");
+		iof_close(h);
+	}
+}
+
+static void opening(const struct bench *b, struct world *w)
+{
+	open_world(w, IOF_POLICY_TRUST, NONE, true);
+	w->ops = 16;
+	bench_run(b, "engine/open+close", w->ops, run_open, NULL, w);
+	close_world(w);
+}
+
 /* Index, record and leaf entry together, as the process grows; the mapped memory itself is never touched. */
 static void memory(const struct bench *b, struct world *w, enum attached how, const char *name)
 {
@@ -222,17 +246,19 @@ static void memory(const struct bench *b, struct world *w, enum attached how, co
 int main(int argc, char **argv)
 {
 	const struct bench b = { "ioas", argc > 1 && *argv[1] ? argv[1] : NULL, argc > 2 ? (unsigned)atoi(argv[2]) : 51 };
-	const uint64_t counts[] = { 0, 1000, 20000, 1000000 };
+	const uint64_t counts[] = { 0, 1000, 20000, MOST / 10, MOST };
 	static struct world w;
 	char *area = reserve(256 * MIB + 2 * MIB, 0);
 
 	w.memory = area + (-(uintptr_t)area & (2 * MIB - 1));
-	w.live = reserve(1000000 * PAGE, MAP_NORESERVE);
+	w.live = reserve(MOST * PAGE, MAP_NORESERVE);
 	memset(w.memory, 1, 256 * MIB);
 	memory(&b, &w, DOMAIN, "rss/domain/1000000"); /* first: the heap has nothing to give back yet */
+	opening(&b, &w);
 	for (unsigned i = 0; i < 4; i++)
 		for (unsigned how = NONE; how <= USED; how++)
 			pages(&b, &w, IOF_POLICY_TRUST, (enum attached)how, counts[i]);
+	pages(&b, &w, IOF_POLICY_TRUST, DOMAIN, counts[4]);
 	pages(&b, &w, IOF_POLICY_PROBE, DOMAIN, 0);
 	pages(&b, &w, IOF_POLICY_PROBE, DOMAIN, 20000);
 	lengths(&b, &w, IOF_POLICY_TRUST, true);

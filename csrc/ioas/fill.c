@@ -135,6 +135,15 @@ void iofi_area_unfill(struct iof_ioas *ioas, struct iof_area *area, struct iof_r
 	let_go_in_transition(ioas, area, r);
 }
 
+void iofi_areas_unfill(struct iof_ioas *ioas, const struct iof_shown *at, size_t n)
+{
+	for (uint32_t i = 0; i < ioas->n_domains; i++)
+		iofi_hwpt_unmap_many(ioas->domains[i], at, n);
+	for (size_t i = 0; i < n; i++)
+		if (at[i].area->held)
+			let_go_in_transition(ioas, at[i].area, at[i].r);
+}
+
 int iofi_area_join(struct iof_ioas *ioas, struct iof_hwpt *hwpt, struct iof_area *area, struct iof_range r)
 {
 	bool first = !area->held;

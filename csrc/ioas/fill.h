@@ -13,6 +13,13 @@
 int iofi_area_fill(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r);
 void iofi_area_unfill(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r);
 
+/* Several areas in transition at once: readers are waited for once in each domain. */
+struct iof_shown {
+	struct iof_area *area;
+	struct iof_range r;
+};
+void iofi_areas_unfill(struct iof_ioas *ioas, const struct iof_shown *at, size_t n);
+
 /*
  * Shows `now` (held already) in place of `before`, at the same IOVAs, in every domain and in one step for all who read them; domains lock held for writing. On
  * an error everything is as before.

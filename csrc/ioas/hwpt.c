@@ -9,6 +9,13 @@
 
 /* ---- page table ---- */
 
+/* What guests' tables were walked through is not known by the parent's IOVAs: all of it goes. */
+static void forget_nested(struct iof_hwpt *hwpt)
+{
+	if (iof_unlikely(atomic_load_explicit(&hwpt->used_nested, memory_order_relaxed)))
+		iof_iotlb_invalidate_nested(&hwpt->iommu->iotlb, &IOF_IOTLB_OF_PARENT(hwpt->domain), IOF_RANGE_ALL);
+}
+
 /* Also when the invalidation threw nothing out: a reader may be at work with an entry that somebody else's miss has evicted since. */
 void iofi_hwpt_quiesce(struct iof_hwpt *hwpt, struct iof_range r)
 {
@@ -16,8 +23,7 @@ void iofi_hwpt_quiesce(struct iof_hwpt *hwpt, struct iof_range r)
 	if (iof_likely(!atomic_load_explicit(&hwpt->used, memory_order_relaxed)))
 		return;
 	iof_iotlb_invalidate(&hwpt->iommu->iotlb, hwpt->domain, r);
-	if (iof_unlikely(atomic_load_explicit(&hwpt->used_nested, memory_order_relaxed)))
-		iof_iotlb_invalidate_nested(&hwpt->iommu->iotlb, &IOF_IOTLB_OF_PARENT(hwpt->domain), IOF_RANGE_ALL);
+	forget_nested(hwpt);
 	iof_rsec_sync(&hwpt->rsec);
 }
 
@@ -48,6 +54,24 @@ void iofi_hwpt_unmap(struct iof_hwpt *hwpt, struct iof_range r)
 	/* The table's walk stops at a gap; an area has none, but the page table counts in 64 bits. */
 	iof_pt_unmap(hwpt->pt, r.start, iof_range_length(r), &g);
 	iofi_hwpt_quiesce(hwpt, r);
+	if (g.count)
+		iof_pt_release(hwpt->pt, &g);
+}
+
+void iofi_hwpt_unmap_many(struct iof_hwpt *hwpt, const struct iof_shown *at, size_t n)
+{
+	struct iof_pt_gather g = { 0 };
+
+	for (size_t i = 0; i < n; i++)
+		if (iof_likely(at[i].area->held))
+			iof_pt_unmap(hwpt->pt, at[i].r.start, iof_range_length(at[i].r), &g);
+	iof_rsec_sync(&hwpt->rsec);
+	if (iof_unlikely(atomic_load_explicit(&hwpt->used, memory_order_relaxed))) {
+		for (size_t i = 0; i < n; i++)
+			iof_iotlb_invalidate(&hwpt->iommu->iotlb, hwpt->domain, at[i].r);
+		forget_nested(hwpt);
+		iof_rsec_sync(&hwpt->rsec);
+	}
 	if (g.count)
 		iof_pt_release(hwpt->pt, &g);
 }

@@ -85,6 +85,8 @@ void iof_hwpt_put_user(struct iof_hwpt *hwpt);
 /* For fill.c: one run, of leaves of at most a PAGE while the IOAS's large pages are off (R3.9.1). unmap is quiet when it returns: nobody reads the old entries any more. */
 int iofi_hwpt_map(struct iof_hwpt *hwpt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot);
 void iofi_hwpt_unmap(struct iof_hwpt *hwpt, struct iof_range r);
+struct iof_shown;
+void iofi_hwpt_unmap_many(struct iof_hwpt *hwpt, const struct iof_shown *at, size_t n); /* those of them that are held */
 
 /* Waits for readers of what was cleared in r, and for those who hit the IOTLB's copy of it. */
 void iofi_hwpt_quiesce(struct iof_hwpt *hwpt, struct iof_range r);

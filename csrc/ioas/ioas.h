@@ -62,6 +62,14 @@ struct iof_map_request {
 /* IOAS_MAP from R4.1.2 on (2.6), IOAS_MAP_FILE from its length on (2.16): the errnos of R3.5, R3.6bis and the page table's. */
 int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq);
 
+#define IOF_BATCH 64
+
+/*
+ * n <= IOF_BATCH maps at once, equal to as many calls, but all go into the index under one lock, and then into the page tables without it. 0, or the
+ * errno of the first that fails: *failed says which, and none is mapped. Not for `nowait`.
+ */
+int iof_ioas_map_batch(struct iof_ioas *ioas, struct iof_map_request *rq, size_t n, size_t *failed);
+
 /*
  * Other memory for a mapping, at its IOVAs and in one step: no DMA meets neither, and none meets the old memory after another met the new. `rq` is
  * fixed, and its range exactly one mapping's. -ENOENT it is not; -EBUSY an access has it pinned; else what a map says. On errors all is as before.
@@ -97,6 +105,12 @@ void iof_slices_fini(struct iof_ioas *any, struct iof_slices *s); /* drops what 
  * what went, on errors too. Accesses are told about areas they have pinned: the caller holds no lock.
  */
 int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint64_t *bytes);
+
+/*
+ * Removes as many as it can of the first n <= IOF_BATCH ranges in one go, with one wait for readers: those that are one area each which may go at
+ * once. Returns how many. The one it stopped at is for iof_ioas_unmap().
+ */
+size_t iof_ioas_unmap_batch(struct iof_ioas *ioas, const uint64_t *iovas, const uint64_t *lengths, size_t n);
 
 /*
  * With large pages off: cuts the area at each of these IOVAs behind that byte, in order (R3.10); no area there, or its first or last byte: nothing to

@@ -104,6 +104,13 @@ static int show(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r
 	return rc;
 }
 
+static void hide(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r)
+{
+	if (iof_unlikely(ioas->va_index))
+		iofi_va_remove(ioas, area, r);
+	iofi_area_unfill(ioas, area, r);
+}
+
 /* The area could not be shown: out of the index again. */
 static void withdraw(struct iof_ioas *ioas, struct iof_record *rec, struct iof_range r)
 {
@@ -149,6 +156,76 @@ int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq)
 	rq->iova = r.start;
 	iofi_area_set(&rec->area, IOF_AREA_LIVE);
 out:
+	iofi_end(ioas);
+	return rc;
+}
+
+/* ---- batches ---- */
+
+struct placed {
+	struct iof_record *rec;
+	struct iof_range r;
+};
+
+/* Into the index, in transition: as many as go. *rc: why the next one did not. IOVA lock. */
+static size_t insert_batch(struct iof_ioas *ioas, struct iof_map_request *rq, size_t n, struct iof_account *account,
+			   struct placed *at, int *rc)
+{
+	size_t i;
+
+	for (i = 0, *rc = 0; i < n; i++) {
+		*rc = insert(ioas, &rq[i], account, &at[i].rec, &at[i].r);
+		if (iof_unlikely(*rc))
+			break;
+		count(ioas, 1, rq[i].length);
+	}
+	return i;
+}
+
+static size_t fill_batch(struct iof_ioas *ioas, struct placed *at, size_t n, int *rc)
+{
+	size_t i;
+
+	for (i = 0, *rc = 0; i < n; i++) {
+		*rc = show(ioas, &at[i].rec->area, at[i].r);
+		if (iof_unlikely(*rc))
+			break;
+	}
+	return i;
+}
+
+static void undo_batch(struct iof_ioas *ioas, struct placed *at, size_t filled, size_t n)
+{
+	while (n--) {
+		if (n < filled)
+			hide(ioas, &at[n].rec->area, at[n].r);
+		withdraw(ioas, at[n].rec, at[n].r);
+	}
+}
+
+int iof_ioas_map_batch(struct iof_ioas *ioas, struct iof_map_request *rq, size_t n, size_t *failed)
+{
+	struct placed at[IOF_BATCH];
+	struct iof_account *account;
+	size_t in, filled;
+	int rc = iof_context_account(ioas->ctx, &account), late;
+
+	*failed = 0;
+	if (iof_unlikely(rc))
+		return rc;
+	iofi_begin(ioas, false);
+	in = insert_batch(ioas, rq, n, account, at, &late);
+	iof_lock_drop(&ioas->records->lock);
+	filled = fill_batch(ioas, at, in, &rc);
+	*failed = filled;
+	if (iof_likely(!rc))
+		rc = late;
+	if (iof_unlikely(rc))
+		undo_batch(ioas, at, filled, in);
+	for (size_t i = 0; i < in && !rc; i++) {
+		rq[i].iova = at[i].r.start;
+		iofi_area_set(&at[i].rec->area, IOF_AREA_LIVE);
+	}
 	iofi_end(ioas);
 	return rc;
 }

@@ -146,3 +146,59 @@ int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint6
 	iofi_end(ioas);
 	return rc;
 }
+
+/* ---- batches ---- */
+
+/* Is the range one area, and may it go with no more ado? Then it is claimed. IOVA lock. */
+static bool claim_whole(struct iof_ioas *ioas, uint64_t iova, uint64_t length, struct iof_shown *out)
+{
+	struct iof_index_entry e;
+	struct iof_range r;
+
+	if (iof_range_make(iova, length, &r) || !iof_space_find(ioas->space, iova, &e) || e.range.start != r.start ||
+	    e.range.last != r.last)
+		return false;
+	*out = (struct iof_shown){ iofi_area_of(&e), r };
+	if (out->area->accesses || claim(&e, r))
+		return false;
+	if (iof_unlikely(ioas->va_index))
+		iofi_va_remove(ioas, out->area, r);
+	return true;
+}
+
+/* Out of the index. Records whose container belongs to another IOAS remain to be retired; how many. IOVA lock. */
+static size_t remove_batch(struct iof_ioas *ioas, const struct iof_shown *at, size_t n, struct iof_record **elsewhere)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		iof_space_remove(ioas->space, at[i].r.start);
+		elsewhere[left] = iof_area_put(ioas->records, at[i].area);
+		left += elsewhere[left] != NULL;
+		iofi_count(&ioas->count.bytes, -iof_range_length(at[i].r));
+	}
+	iofi_count(&ioas->count.unmaps, n);
+	return left;
+}
+
+size_t iof_ioas_unmap_batch(struct iof_ioas *ioas, const uint64_t *iovas, const uint64_t *lengths, size_t n)
+{
+	struct iof_record *elsewhere[IOF_BATCH];
+	struct iof_shown at[IOF_BATCH];
+	size_t done = 0, left = 0;
+
+	iofi_begin(ioas, false);
+	while (done < n && !ioas->n_accesses && claim_whole(ioas, iovas[done], lengths[done], &at[done]))
+		done++;
+	if (done) {
+		iof_lock_drop(&ioas->records->lock);
+		iofi_areas_unfill(ioas, at, done);
+		iof_lock_take(&ioas->records->lock);
+		left = remove_batch(ioas, at, done, elsewhere);
+	}
+	iof_lock_drop(&ioas->records->lock);
+	iofi_end(ioas);
+	while (left)
+		iof_record_retire(elsewhere[--left]);
+	return done;
+}

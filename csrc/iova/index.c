@@ -217,6 +217,7 @@ bool iof_index_find(const struct iof_index *ix, uint64_t at, struct iof_index_en
 	const struct iofi_leaf *leaf = iofi_leaf_of(ix, at);
 	unsigned i = ix->guess;
 
+	__builtin_prefetch(&leaf->start[0]);
 	if (leaf != ix->cursor || i >= leaf->node.count || leaf->start[i] != at)
 		i = iofi_leaf_rank(leaf, at);
 	if (leaf->start[i] <= at && (at != UINT64_MAX || leaf->node.count) && at <= leaf->tail[i].last) {

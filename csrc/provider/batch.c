@@ -13,24 +13,33 @@ static struct iof_ioas *ioas_of(struct iof_handle *h, uint32_t id)
 
 /* ---- map_many ---- */
 
-static int map_one(struct iof_ioas *ioas, const struct iof_map_many *many, size_t i)
+static int request_of(const struct iof_ioas *ioas, const struct iof_map_many *many, size_t i, struct iof_map_request *rq)
 {
-	struct iof_map_request rq = {
+	*rq = (struct iof_map_request){
 		.user_va = many->addresses[i],
 		.length = many->lengths[i],
 		.prot = iofi_prot_of(many->flags),
 		.fixed = many->flags & IOF_MAP_FIXED_IOVA,
 		.policy = many->policy ? (enum iof_hold_policy)(many->policy - 1) : ioas->memory->policy,
 	};
-	int rc;
+	if (rq->fixed)
+		rq->iova = many->iovas[i];
+	return rq->length == UINT64_MAX || rq->iova == UINT64_MAX ? -EOVERFLOW : 0;
+}
 
-	if (rq.fixed)
-		rq.iova = many->iovas[i];
-	if (rq.length == UINT64_MAX || rq.iova == UINT64_MAX)
-		return -EOVERFLOW;
-	rc = iof_ioas_map(ioas, &rq);
-	if (!rc)
-		many->iovas[i] = rq.iova;
+/* The batch that begins at entry `first`: *n entries, or the errno of entry many->failed and none of the batch mapped. */
+static int map_batch(struct iof_ioas *ioas, struct iof_map_many *many, size_t first, size_t *n)
+{
+	struct iof_map_request rq[IOF_BATCH];
+	size_t most = many->n - first < IOF_BATCH ? many->n - first : IOF_BATCH;
+	int bad = 0, rc;
+
+	for (*n = 0; *n < most && !bad; *n += !bad)
+		bad = request_of(ioas, many, first + *n, &rq[*n]);
+	rc = iof_ioas_map_batch(ioas, rq, *n, &many->failed);
+	many->failed += first;
+	for (size_t i = 0; i < *n && !rc; i++)
+		many->iovas[first + i] = rq[i].iova;
 	return rc;
 }
 
@@ -46,15 +55,16 @@ static void undo(struct iof_ioas *ioas, const struct iof_map_many *many, size_t 
 
 static int map_all(struct iof_ioas *ioas, struct iof_map_many *many)
 {
-	int rc;
+	size_t n;
+	int rc = 0;
 
-	for (size_t i = 0; i < many->n; i++) {
-		rc = map_one(ioas, many, i);
-		if (iof_likely(!rc))
+	for (size_t i = 0; i < many->n; i += n) {
+		rc = map_batch(ioas, many, i, &n);
+		if (iof_likely(!rc && n))
 			continue;
 		undo(ioas, many, i);
-		many->failed = i;
-		return rc;
+		many->failed = rc ? many->failed : i;
+		return rc ? rc : -EOVERFLOW; /* no entry of this batch could be asked for */
 	}
 	return 0;
 }
@@ -79,22 +89,44 @@ int iofi_engine_map_many(struct iof_handle *h, struct iof_map_many *many)
 
 /* ---- unmap_many ---- */
 
+static void answer(struct iof_unmap_many *many, size_t i, int rc, uint64_t bytes)
+{
+	if (many->unmapped)
+		many->unmapped[i] = bytes;
+	if (many->errors)
+		many->errors[i] = rc;
+}
+
+/* As many from entry `first` on as go in one batch: how many. */
+static size_t unmap_batch(struct iof_ioas *ioas, struct iof_unmap_many *many, size_t first)
+{
+	size_t most = many->n - first < IOF_BATCH ? many->n - first : IOF_BATCH;
+	size_t n = iof_ioas_unmap_batch(ioas, many->iovas + first, many->lengths + first, most);
+
+	for (size_t i = first; i < first + n; i++)
+		answer(many, i, 0, many->lengths[i]);
+	return n;
+}
+
 int64_t iofi_engine_unmap_many(struct iof_handle *h, struct iof_unmap_many *many)
 {
 	struct iof_ioas *ioas = ioas_of(h, many->ioas_id);
 	int64_t good = 0;
 	uint64_t bytes;
+	size_t n;
 	int rc;
 
 	if (!ioas)
 		return -ENOENT;
-	for (size_t i = 0; i < many->n; i++) {
+	for (size_t i = 0; i < many->n; i += n) {
+		n = unmap_batch(ioas, many, i);
+		good += (int64_t)n;
+		if (iof_likely(n))
+			continue;
 		rc = iof_unmap_request(ioas, many->iovas[i], many->lengths[i], false, &bytes);
 		good += !rc;
-		if (many->unmapped)
-			many->unmapped[i] = bytes;
-		if (many->errors)
-			many->errors[i] = rc;
+		answer(many, i, rc, bytes);
+		n = 1;
 	}
 	iof_object_put(&ioas->object);
 	return good;

@@ -9,6 +9,8 @@
  */
 #include "util/slab.h"
 
+#include <string.h>
+
 #include "util/alloc_priv.h"
 
 #define SLAB_BLOCK_DEFAULT (64 * 1024)
@@ -38,6 +40,7 @@ void iof_slab_init_known(struct iof_slab *s, struct iof_alloc *a, size_t object_
 {
 	iof_slab_init(s, a, object_size, SLAB_KNOWN_ALIGN);
 	s->block_align = SLAB_KNOWN_ALIGN;
+	s->known = true;
 }
 
 struct iof_slab *iof_slab_of(const void *p)
@@ -47,7 +50,7 @@ struct iof_slab *iof_slab_of(const void *p)
 
 static size_t block_bytes(const struct iof_slab *s, uint32_t parts)
 {
-	size_t spare = s->block_align == SLAB_KNOWN_ALIGN ? IOF_CACHELINE : 0;
+	size_t spare = s->known ? IOF_CACHELINE : 0;
 
 	return (size_t)s->block_size * parts - spare;
 }
@@ -68,7 +71,7 @@ void iof_slab_fini(struct iof_slab *s)
 		b = next;
 	}
 	s->parts_left = 0;
-	s->free = NULL;
+	memset(s->free, 0, sizeof(s->free));
 	s->fresh = s->fresh_end = NULL;
 	s->blocks = NULL;
 	s->live = 0;
@@ -90,7 +93,7 @@ static bool add_block(struct iof_slab *s)
 	uint32_t known = s->blocks ? s->blocks->parts * 2 : 1, parts = known < SLAB_KNOWN_PARTS ? known : SLAB_KNOWN_PARTS;
 	struct iof_slab_block *b;
 
-	if (s->block_align != SLAB_KNOWN_ALIGN)
+	if (!s->known)
 		parts = 1;
 	b = iofi_mem_get_sure(s->alloc, block_bytes(s, parts), s->block_align);
 	if (!b)
@@ -101,10 +104,26 @@ static bool add_block(struct iof_slab *s)
 	return true;
 }
 
+/* What another group of threads has put back. */
+static void *get_anywhere(struct iof_slab *s)
+{
+	void *p = NULL;
+
+	for (unsigned i = 0; i < IOF_RSEC_STRIPES && !p; i++) {
+		p = s->free[i];
+		if (p)
+			s->free[i] = *(void **)p;
+	}
+	return p;
+}
+
 void *iof_slab_get_slow(struct iof_slab *s)
 {
-	void *p;
+	void *p = get_anywhere(s);
 
+	s->live += p != NULL;
+	if (p)
+		return p;
 	if (s->fresh == s->fresh_end) {
 		if (!s->parts_left && !add_block(s))
 			return NULL;
@@ -138,8 +157,9 @@ bool iof_slab_is_valid(const struct iof_slab *s)
 	if (s->parts_left)
 		carved -= objects_in(s, true) + (s->parts_left - 1) * objects_in(s, false);
 	carved -= (uint64_t)(s->fresh_end - s->fresh) / s->object_size;
-	for (const void *p = s->free; p; p = *(void *const *)p)
-		if (++free > carved || !in_a_block(s, p))
-			return false;
+	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
+		for (const void *p = s->free[i]; p; p = *(void *const *)p)
+			if (++free > carved || !in_a_block(s, p))
+				return false;
 	return s->live + free == carved;
 }

@@ -2,18 +2,22 @@
 /*
  * Fixed-size objects carved from blocks of an allocator: one free list, no header per object.
  *
+ * Threads in turn: a slab of iof_slab_init_known() keeps a free list for each of a few groups of threads, so that what a thread puts back is
+ * what it gets next, still in its cache.
+ *
  * Not locked: the owner's lock covers it. Objects are aligned as their size allows: to 64, 16 or 8. Blocks go back to the allocator only in iof_slab_fini(); iof_slab_put() never fails and never needs memory.
  */
 #ifndef IOF_UTIL_SLAB_H
 #define IOF_UTIL_SLAB_H
 
 #include "util/alloc.h"
+#include "util/rsec.h"
 
 struct iof_slab_block; /* a header line, then objects */
 
 struct iof_slab {
 	struct iof_alloc *alloc;
-	void *free; /* singly linked through the objects' first word */
+	void *free[IOF_RSEC_STRIPES]; /* singly linked through the objects' first word; [0] only, unless `known` */
 	char *fresh; /* the next never-used object of the newest block */
 	char *fresh_end;
 	struct iof_slab_block *blocks;
@@ -21,6 +25,7 @@ struct iof_slab {
 	uint32_t block_size; /* of a part of a block; blocks have one, but for those of iof_slab_init_known() */
 	uint32_t block_align; /* what parts are aligned to */
 	uint32_t parts_left; /* of the newest block: not yet begun */
+	bool known; /* iof_slab_init_known() */
 	uint64_t live;
 };
 
@@ -34,24 +39,31 @@ void iof_slab_fini(struct iof_slab *s); /* every object is gone after this, put 
 void *iof_slab_get_slow(struct iof_slab *s);
 bool iof_slab_is_valid(const struct iof_slab *s); /* re-derives the free list and the counts; for tests */
 
+static inline void **iof_slab_list(struct iof_slab *s)
+{
+	return &s->free[s->known ? iof_rsec_stripe() : 0];
+}
+
 /* Contents undefined. NULL: no memory or an injected failure (every get is one fallible step, hit or miss). */
 static inline void *iof_slab_get(struct iof_slab *s)
 {
-	void *p = s->free;
+	void **list = iof_slab_list(s), *p = *list;
 
 	if (iof_unlikely(iof_alloc_may_fail(s->alloc)))
 		return NULL;
 	if (iof_unlikely(!p))
 		return iof_slab_get_slow(s);
-	s->free = *(void **)p;
+	*list = *(void **)p;
 	s->live++;
 	return p;
 }
 
 static inline void iof_slab_put(struct iof_slab *s, void *p)
 {
-	*(void **)p = s->free;
-	s->free = p;
+	void **list = iof_slab_list(s);
+
+	*(void **)p = *list;
+	*list = p;
 	s->live--;
 }
 

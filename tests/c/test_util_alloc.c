@@ -196,9 +196,9 @@ TEST(slab_without_memory_stays_as_it_was)
 	a.get = get;
 	CHECK(iof_slab_get(&s));
 	*(void **)p = p; /* a list that leads nowhere is noticed */
-	s.free = p;
+	s.free[0] = p;
 	CHECK(!iof_slab_is_valid(&s));
-	s.free = NULL;
+	s.free[0] = NULL;
 	CHECK(iof_slab_is_valid(&s));
 	iof_slab_fini(&s);
 	CHECK_EQ(a.live_bytes, 0);
