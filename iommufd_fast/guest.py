@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from iommufd_fast import uapi
 from iommufd_fast._core import machines
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LAST = 2**64 - 1
 _SIZES = {32: 0, 36: 1, 40: 2, 42: 3, 44: 4, 48: 5, 52: 6}
