@@ -147,12 +147,12 @@ static inline unsigned iofi_entries_scan_narrow(const uint64_t *e, unsigned from
 /* Whole tables: `items` is a multiple of 512, and a constant where this is called. `wide` is iofi_entries_wide(). */
 #ifdef IOFI_ENTRIES_WIDE
 bool iofi_entries_wide(void);
-uint64_t iofi_table_and_wide(const uint64_t *block);
+uint64_t iofi_table_and_wide(const uint64_t *block, const uint64_t *next);
 void iofi_table_fill_wide(uint64_t *block, uint64_t value, uint64_t step);
 unsigned iofi_entries_scan_wide(const uint64_t *e, unsigned from, unsigned end, uint64_t mask);
 #else
 #define iofi_entries_wide() false
-#define iofi_table_and_wide(table) 0
+#define iofi_table_and_wide(table, next) ((void)(next), 0)
 #define iofi_table_fill_wide(table, value, step) ((void)0)
 #define iofi_entries_scan_wide(e, from, end, mask) (from)
 #endif
@@ -162,12 +162,14 @@ static inline unsigned iofi_entries_scan(const uint64_t *e, unsigned from, unsig
 	return wide ? iofi_entries_scan_wide(e, from, end, mask) : iofi_entries_scan_narrow(e, from, end, mask);
 }
 
-static inline uint64_t iofi_table_and(const uint64_t *table, size_t items, bool wide)
+/* `next`: the table that will be asked about after this one, or NULL. */
+static inline uint64_t iofi_table_and(const uint64_t *table, const uint64_t *next, size_t items, bool wide)
 {
 	uint64_t all = UINT64_MAX;
 
 	for (size_t i = 0; i < items; i += IOFI_BLOCK_ITEMS)
-		all &= wide ? iofi_table_and_wide(table + i) : iofi_entries_and(table + i, IOFI_BLOCK_ITEMS);
+		all &= wide ? iofi_table_and_wide(table + i, next ? next + i : NULL) :
+			      iofi_entries_and(table + i, IOFI_BLOCK_ITEMS);
 	return all;
 }
 

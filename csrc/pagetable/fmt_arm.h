@@ -14,6 +14,8 @@
 #define FMT_CONTIG 1
 #define FMT_CONTIG_COUNTS 1
 #define FMT_CONCAT (ARM_STAGE == 2)
+/* nothing but the type is set */
+#define FMT_OWN_TABLE(item) (FMT_GRANULE_LG2 != 16 ? (item) - ITEM_TYPE : arm_address(item))
 #define FMT_TRACKS_DIRTY (ARM_STAGE == 1)
 #define FMT_DIRTY_IS_SET 0
 #define FMT_DIRTY ITEM_RDONLY
@@ -122,9 +124,10 @@ static inline uint64_t fmt_leaf_address(uint64_t item, unsigned level, unsigned 
 	return arm_address(item) & ~iof_low_mask(size_lg2);
 }
 
+/* DBM is in all writable leaves of a table or in none: a branch on it costs nothing. */
 static inline bool fmt_dirty(uint64_t item)
 {
-	return ARM_STAGE == 1 && (item >> 51 & ~(item >> 7) & 1); /* DBM and not AP[2] */
+	return ARM_STAGE == 1 && iof_unlikely(item & ITEM_DBM) && !(item & ITEM_RDONLY);
 }
 
 static inline bool fmt_can_be_dirty(uint64_t item)
@@ -137,7 +140,9 @@ static inline unsigned fmt_leaf_prot(uint64_t item)
 {
 	if (ARM_STAGE == 2)
 		return item >> ITEM_HAP_SHIFT & (IOF_PROT_READ | IOF_PROT_WRITE);
-	return (IOF_PROT_READ | IOF_PROT_WRITE) ^ (IOF_PROT_WRITE & item >> 6 & ~(item >> 50)); /* AP[2] and not DBM */
+	if (iof_unlikely(item & ITEM_DBM))
+		return IOF_PROT_READ | IOF_PROT_WRITE;
+	return (IOF_PROT_READ | IOF_PROT_WRITE) ^ (IOF_PROT_WRITE & item >> 6); /* AP[2] */
 }
 
 /* RES0 bits between the attributes and the address are not looked at, as the architecture has it. */

@@ -14,12 +14,16 @@
 #define ITEM_SNP (UINT64_C(1) << 11)
 #define ITEM_ADDRESS UINT64_C(0x000ffffffffff000)
 
+/* A table's item has these and its address, nothing else. */
+#define TABLE_BITS (ITEM_R | ITEM_W)
+
 #define FMT_OPS iofi_pt_vtdss
 #define FMT_LIMITS vtdss_limits
 #define FMT_GRANULE_LG2 12
 #define FMT_PRESENT_FOLD 1
 #define FMT_DIRTY ITEM_D
 #define FMT_TABLE_PROT(item) fmt_leaf_prot(item)
+#define FMT_OWN_TABLE(item) ((item) - TABLE_BITS)
 #define VTDSS_LEAF_LEVELS 3u
 
 /*
@@ -72,7 +76,7 @@ static inline uint64_t fmt_table_address(uint64_t item)
 static inline uint64_t fmt_table_item(uint64_t address, unsigned level)
 {
 	(void)level;
-	return address | ITEM_R | ITEM_W;
+	return address | TABLE_BITS;
 }
 
 static inline uint64_t fmt_attrs(const struct iof_pt *pt, unsigned prot)

@@ -17,12 +17,16 @@
 #define ITEM_PAT_LARGE (UINT64_C(1) << 12) /* in a leaf with PS; an address bit elsewhere */
 #define ITEM_ADDRESS UINT64_C(0x000ffffffffff000)
 
+/* A table's item has these and its address, nothing else. */
+#define TABLE_BITS (ITEM_P | ITEM_RW | ITEM_U | ITEM_A)
+
 #define FMT_OPS iofi_pt_x86_64
 #define FMT_LIMITS x86_64_limits
 #define FMT_GRANULE_LG2 12
 #define FMT_SIGNED 1
 #define FMT_DIRTY ITEM_D
 #define FMT_TABLE_PROT(item) fmt_leaf_prot(item)
+#define FMT_OWN_TABLE(item) ((item) - TABLE_BITS)
 #define FMT_TRACKS_DIRTY 0
 #define X86_64_LEAF_LEVELS 3u
 
@@ -63,7 +67,7 @@ static inline uint64_t fmt_table_address(uint64_t item)
 static inline uint64_t fmt_table_item(uint64_t address, unsigned level)
 {
 	(void)level;
-	return address | ITEM_P | ITEM_RW | ITEM_U | ITEM_A;
+	return address | TABLE_BITS;
 }
 
 static inline uint64_t fmt_attrs(const struct iof_pt *pt, unsigned prot)

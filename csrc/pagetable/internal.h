@@ -42,6 +42,8 @@
 #include "pagetable/pagetable.h"
 #include "pagetable/tables.h"
 
+#define IOFI_PROTS 32 /* combinations of enum iof_prot */
+
 struct iof_pt {
 	/*
 	 * Address of the top table | its level, in one word so that growing publishes both at once. Only the level ever
@@ -53,6 +55,10 @@ struct iof_pt {
 	uint64_t middle; /* of a sign-extended table: half of the IOVA space, else 0 */
 	uint64_t leaf_bits; /* the format's constant bits of a leaf, from the features */
 	uint64_t address_max; /* the highest output address */
+	/* of single lowest leaves: bits that no IOVA (folded) and no address of one has, and what permissions become */
+	uint64_t iova_not;
+	uint64_t address_not;
+	uint64_t attrs[IOFI_PROTS]; /* 0: not that way */
 	bool wide; /* iofi_entries_wide() */
 	uint8_t kind; /* which table of functions; see pagetable.c */
 	uint32_t top_bytes; /* of a top table larger than the others, which is not from the pool; else 0 */
@@ -93,6 +99,7 @@ typedef void (*iofi_visit_fn)(void *ctx, uint64_t address, unsigned level, const
 
 struct iofi_pt_ops {
 	const struct iofi_pt_limits *limits;
+	uint64_t (*attrs)(const struct iof_pt *pt, unsigned prot);
 	int (*map)(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,
 		   struct iof_pt_gather *g);
 	int (*map_sizes)(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t length, unsigned prot,

@@ -160,6 +160,18 @@ static int add_top(struct iof_pt *pt)
 	return 0;
 }
 
+/* What is asked of every single lowest leaf, worked out once. */
+static void prepare_single(struct iof_pt *pt, const struct iofi_pt_ops *o)
+{
+	uint64_t granule = UINT64_C(1) << o->limits->granule_lg2;
+
+	pt->iova_not = ~pt->last | (granule - 1);
+	pt->address_not = ~pt->address_max | (granule - 1);
+	for (unsigned prot = 0; prot < IOFI_PROTS; prot++)
+		if ((prot & (IOF_PROT_READ | IOF_PROT_WRITE)) && (pt->page_sizes & granule))
+			pt->attrs[prot] = o->attrs(pt, prot);
+}
+
 int iof_pt_create(const struct iof_pt_config *cfg, struct iof_alloc *a, struct iof_pt **out)
 {
 	const struct iofi_pt_limits *l;
@@ -181,6 +193,7 @@ int iof_pt_create(const struct iof_pt_config *cfg, struct iof_alloc *a, struct i
 	pt->leaf_bits = l->leaf_bits ? l->leaf_bits(filled.features) : 0;
 	pt->address_max = iof_low_mask(filled.oa_lg2);
 	pt->wide = iofi_entries_wide();
+	prepare_single(pt, ops(pt));
 	iofi_tables_init(&pt->tables, a, UINT32_C(8) << l->table_lg2);
 	err = add_top(pt);
 	if (err) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The walker: looking things up. Included once by each format file (internal.h lists what that file defines first);
- * map, unmap, dirty bits and checks are in walker_*.h, included below.
+ * map, unmap, dirty bits and checks are in walker_*.h, included below; the way down itself is in walker_descend.h.
  *
  * A walk starts at the root word (table and level in one), and goes down while entries are tables. The level falls with
  * each step, so a walk ends whatever the entries say. Nothing is locked: entries are read with acquire, and a table
@@ -102,60 +102,10 @@ static inline unsigned end_index(uint64_t at, uint64_t last, unsigned level)
 	return TABLE_ITEMS;
 }
 
-/* The lowest slot of `iova`, which is within the last, or NULL when some table on the way is missing. */
-static inline uint64_t *warm_slot(const struct iof_pt *pt, uint64_t iova)
+#include "pagetable/walker_descend.h"
+
+static inline void leaf_describe(uint64_t iova, uint64_t item, unsigned level, unsigned size, struct iof_pt_leaf *leaf)
 {
-	uint64_t root = root_load(pt), slot;
-	uint64_t *table = iofi_root_table(root);
-	unsigned level = iofi_root_level(root), shift = item_lg2(level);
-
-	slot = iova >> shift;
-	if (FMT_GROWS && iof_unlikely(slot >= TABLE_ITEMS))
-		return NULL;
-	for (; level; level--) {
-		uint64_t item = iofi_entry_load(&table[slot]);
-
-		if (iof_unlikely(!fmt_is_table(item, level)))
-			return NULL;
-		table = table_of(item);
-		shift -= FMT_TABLE_LG2;
-		slot = (iova >> shift) & (TABLE_ITEMS - 1);
-	}
-	return &table[slot];
-}
-
-/* The item below a root that decides `iova`, and its level; 0 when there is none. */
-static inline uint64_t lookup_from(uint64_t root, uint64_t last, uint64_t iova, unsigned *level)
-{
-	uint64_t item, slot;
-	const uint64_t *table = iofi_root_table(root);
-	unsigned l = iofi_root_level(root), shift = item_lg2(l);
-
-	slot = iova >> shift;
-	if (iof_unlikely(iova > last || (FMT_GROWS && slot >= TABLE_ITEMS)))
-		return 0;
-	for (;;) {
-		item = iofi_entry_load(&table[slot]);
-		if (!l || !fmt_is_table(item, l))
-			break;
-		table = table_of(item);
-		l--;
-		shift -= FMT_TABLE_LG2;
-		slot = (iova >> shift) & (TABLE_ITEMS - 1);
-	}
-	*level = l;
-	return fmt_present(item) ? item : 0;
-}
-
-static inline uint64_t lookup(const struct iof_pt *pt, uint64_t iova, unsigned *level)
-{
-	return lookup_from(root_load(pt), pt->last, iova, level);
-}
-
-static inline void leaf_decode(uint64_t iova, uint64_t item, unsigned level, struct iof_pt_leaf *leaf)
-{
-	unsigned size = fmt_leaf_size(item, level);
-
 	leaf->iova = iova & ~iof_low_mask(size);
 	leaf->address = fmt_leaf_address(item, level, size);
 	leaf->size_lg2 = size;
@@ -165,21 +115,33 @@ static inline void leaf_decode(uint64_t iova, uint64_t item, unsigned level, str
 	leaf->item = item;
 }
 
+static inline void leaf_decode(uint64_t iova, uint64_t item, unsigned level, struct iof_pt_leaf *leaf)
+{
+	leaf_describe(iova, item, level, fmt_leaf_size(item, level), leaf);
+}
+
 #include "pagetable/walker_contig.h"
+
+/* A leaf that is not one lowest item: large, or of several items. */
+static __attribute__((noinline)) int walk_large(const struct iof_pt *pt, uint64_t iova, uint64_t item, unsigned level,
+						struct iof_pt_leaf *leaf)
+{
+	leaf_decode(iova, item, level, leaf);
+	if (FMT_CONTIG && FMT_TRACKS_DIRTY && !fmt_is_single(item))
+		return walk_contig(pt, iova, leaf);
+	return 0;
+}
 
 static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *leaf)
 {
 	unsigned level;
-	uint64_t item;
+	uint64_t item = lookup_from(root_load(pt), pt->last, pt->middle, iova, &level);
 
-	iova = fold(pt, iova);
-	item = lookup(pt, iova, &level);
 	if (iof_unlikely(!item))
-		return iova > pt->last ? -ERANGE : -ENOENT;
-	leaf_decode(iova, item, level, leaf);
-	leaf->iova = unfold(pt->middle, leaf->iova);
-	if (FMT_CONTIG && FMT_TRACKS_DIRTY && iof_unlikely(!fmt_is_single(item)))
-		return walk_contig(pt, iova, leaf);
+		return fold(pt, iova) > pt->last ? -ERANGE : -ENOENT;
+	if (iof_unlikely(level || !fmt_is_single(item)))
+		return walk_large(pt, iova, item, level, leaf);
+	leaf_describe(iova, item, 0, FMT_GRANULE_LG2, leaf);
 	return 0;
 }
 
@@ -195,6 +157,7 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 
 const struct iofi_pt_ops FMT_OPS = {
 	.limits = &FMT_LIMITS,
+	.attrs = fmt_attrs,
 	.map = pt_map, .map_sizes = pt_map_sizes,
 	.unmap = pt_unmap,
 	.walk = pt_walk,

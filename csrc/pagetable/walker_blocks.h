@@ -54,7 +54,7 @@ static unsigned clear_pages(const struct iof_pt *pt, uint64_t *table, unsigned i
 {
 	unsigned stop = index;
 
-	if (end - index == TABLE_ITEMS && table_is_full(table, pt->wide)) {
+	if (end - index == TABLE_ITEMS && table_is_full(table, NULL, pt->wide)) {
 		iofi_table_fill(table, TABLE_ITEMS, 0, 0, pt->wide);
 		return end;
 	}

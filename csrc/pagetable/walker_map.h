@@ -138,10 +138,8 @@ static int pt_map(struct iof_pt *pt, uint64_t iova, uint64_t address, uint64_t l
 {
 	uint64_t at = fold(pt, iova);
 
-	if (iof_likely(length == GRANULE && !((iova | address) & (GRANULE - 1)) && at <= pt->last &&
-		       address <= pt->address_max && (prot & (IOF_PROT_READ | IOF_PROT_WRITE)) &&
-		       (pt->page_sizes & GRANULE))) {
-		uint64_t *slot = warm_slot(pt, at), attrs = fmt_attrs(pt, prot);
+	if (iof_likely(length == GRANULE && !(at & pt->iova_not) && !(address & pt->address_not) && prot < IOFI_PROTS)) {
+		uint64_t *slot = warm_slot(pt, at), attrs = pt->attrs[prot];
 
 		if (iof_likely(slot && attrs && !iofi_entry_load(slot))) {
 			iofi_entry_store(slot, fmt_leaf_item(address, FMT_GRANULE_LG2, 0, attrs));

@@ -3,52 +3,65 @@
  * Translation: the walk without the leaf's description, one IOVA at a time or many.
  *
  * Many go in groups, each in three passes: down to the second-lowest tables, to the lowest, then the items there. The
- * cache misses of a group overlap, and nearly all of them are in the two lowest levels.
+ * cache misses of a group overlap, and nearly all of them are in the two lowest levels. The last pass comes after the
+ * next group's first two, so that there are always misses under way. A group within one second-lowest table shares the
+ * way to it.
  */
 
-static inline uint64_t translate_from(uint64_t root, uint64_t last, uint64_t iova, unsigned *prot)
+/* From an item that was found, or 0. */
+static ALWAYS_INLINE uint64_t translate_item(uint64_t iova, uint64_t item, unsigned level, unsigned *prot)
 {
-	unsigned level, size;
-	uint64_t item = lookup_from(root, last, iova, &level);
+	unsigned size;
 
 	if (iof_unlikely(!item)) {
 		*prot = 0;
 		return UINT64_MAX;
 	}
-	size = fmt_leaf_size(item, level);
 	*prot = fmt_leaf_prot(item);
+	if (iof_likely(!level && fmt_is_single(item)))
+		return fmt_leaf_address(item, 0, FMT_GRANULE_LG2) | (iova & (GRANULE - 1));
+	size = fmt_leaf_size(item, level);
 	return fmt_leaf_address(item, level, size) | (iova & iof_low_mask(size));
+}
+
+static ALWAYS_INLINE uint64_t translate_from(uint64_t root, uint64_t last, uint64_t middle, uint64_t iova,
+					     unsigned *prot)
+{
+	unsigned level;
+	uint64_t item = lookup_from(root, last, middle, iova, &level);
+
+	return translate_item(iova, item, level, prot);
 }
 
 static uint64_t pt_translate(const struct iof_pt *pt, uint64_t iova, unsigned *prot)
 {
 	unsigned ignored;
 
-	return translate_from(root_load(pt), pt->last, fold(pt, iova), prot ? prot : &ignored);
+	return translate_from(root_load(pt), pt->last, pt->middle, iova, prot ? prot : &ignored);
 }
 
 #define GROUP 32
 
+/* What all of a batch have in common. */
+struct batch {
+	uint64_t root;
+	uint64_t last;
+	uint64_t middle;
+};
+
 /* Where the second-lowest item of `iova` is, asked for but not yet read; NULL when a hole or a large leaf comes first. */
-static inline const uint64_t *second_slot(uint64_t root, uint64_t last, uint64_t iova)
+static inline const uint64_t *second_slot(const struct batch *b, uint64_t iova)
 {
-	const uint64_t *table = iofi_root_table(root);
-	unsigned l = iofi_root_level(root), shift = item_lg2(l);
-	uint64_t slot = iova >> shift;
+	unsigned top = iofi_root_level(b->root);
+	uint64_t *slot;
 
-	if (iof_unlikely(!l || iova > last || (FMT_GROWS && slot >= TABLE_ITEMS)))
+	if (iof_unlikely(fold_by(b->middle, iova) > b->last || beyond_top(iova, top)))
 		return NULL;
-	for (; l > 1; l--) {
-		uint64_t item = iofi_entry_load(&table[slot]);
-
-		if (iof_unlikely(!fmt_is_table(item, l)))
-			return NULL;
-		table = table_of(item);
-		shift -= FMT_TABLE_LG2;
-		slot = (iova >> shift) & (TABLE_ITEMS - 1);
-	}
-	__builtin_prefetch(&table[slot]);
-	return &table[slot];
+	slot = descend(b->root, iova, 1).slot;
+	if (iof_unlikely(!slot))
+		return NULL;
+	__builtin_prefetch(slot);
+	return slot;
 }
 
 /* And from there the lowest. */
@@ -59,40 +72,68 @@ static inline const uint64_t *lowest_slot(const uint64_t *second, uint64_t iova)
 
 	if (iof_unlikely(!fmt_is_table(item, 1)))
 		return NULL;
-	slot = &table_of(item)[item_index(iova, 0)];
+	slot = slot_below(item, iova, 0);
 	__builtin_prefetch(slot);
 	return slot;
 }
 
-/* One of a group: from its lowest slot, or by a walk of its own. */
-static inline uint64_t translate_slot(uint64_t root, uint64_t last, uint64_t iova, const uint64_t *slot, unsigned *prot)
+static __attribute__((noinline)) uint64_t translate_alone(const struct batch *b, uint64_t iova, unsigned *prot)
 {
-	uint64_t item = slot ? iofi_entry_load(slot) : 0;
-	unsigned size;
-
-	if (iof_unlikely(!fmt_present(item)))
-		return translate_from(root, last, iova, prot);
-	*prot = fmt_leaf_prot(item);
-	if (iof_likely(fmt_is_single(item)))
-		return fmt_leaf_address(item, 0, FMT_GRANULE_LG2) | (iova & (GRANULE - 1));
-	size = fmt_leaf_size(item, 0);
-	return fmt_leaf_address(item, 0, size) | (iova & iof_low_mask(size));
+	return translate_from(b->root, b->last, b->middle, iova, prot);
 }
 
-static size_t translate_group(uint64_t root, uint64_t last, uint64_t middle, const uint64_t *iovas, size_t n,
-			      uint64_t *addresses, uint8_t *prots)
+/* One of a group: from its lowest slot, or by a walk of its own. */
+static inline uint64_t translate_slot(const struct batch *b, uint64_t iova, const uint64_t *slot, unsigned *prot)
 {
-	const uint64_t *slots[GROUP];
+	uint64_t item = slot ? iofi_entry_load(slot) : 0;
+
+	if (iof_unlikely(!fmt_present(item)))
+		return translate_alone(b, iova, prot);
+	return translate_item(iova, item, 0, prot);
+}
+
+/* All of a group are in one second-lowest table. */
+static bool is_near(const uint64_t *iovas, size_t n)
+{
+	uint64_t differ = 0;
+
+	for (size_t i = 1; i < n; i++)
+		differ |= iovas[i] ^ iovas[0];
+	return !(differ >> item_lg2(2));
+}
+
+static void ask_near(const struct batch *b, const uint64_t *iovas, size_t n, const uint64_t **slots)
+{
+	const uint64_t *first = second_slot(b, iovas[0]), *table = first ? first - item_index(iovas[0], 1) : NULL;
+
+	for (size_t i = 0; i < n; i++) {
+		slots[i] = table ? table + item_index(iovas[i], 1) : NULL;
+		__builtin_prefetch(slots[i]);
+	}
+}
+
+/* The first two passes. */
+static void ask_group(const struct batch *b, const uint64_t *iovas, size_t n, const uint64_t **slots)
+{
+	if (n && is_near(iovas, n))
+		ask_near(b, iovas, n, slots);
+	else
+		for (size_t i = 0; i < n; i++)
+			slots[i] = second_slot(b, iovas[i]);
+	for (size_t i = 0; i < n; i++)
+		slots[i] = lowest_slot(slots[i], iovas[i]);
+}
+
+/* The last pass. */
+static size_t finish_group(const struct batch *b, const uint64_t *iovas, size_t n, const uint64_t *const *slots,
+			   uint64_t *addresses, uint8_t *prots)
+{
 	size_t found = 0;
 
-	for (size_t i = 0; i < n; i++)
-		slots[i] = second_slot(root, last, fold_by(middle, iovas[i]));
-	for (size_t i = 0; i < n; i++)
-		slots[i] = lowest_slot(slots[i], fold_by(middle, iovas[i]));
 	for (size_t i = 0; i < n; i++) {
 		unsigned prot;
 
-		addresses[i] = translate_slot(root, last, fold_by(middle, iovas[i]), slots[i], &prot);
+		addresses[i] = translate_slot(b, iovas[i], slots[i], &prot);
 		if (prots)
 			prots[i] = prot;
 		found += prot != 0;
@@ -103,11 +144,21 @@ static size_t translate_group(uint64_t root, uint64_t last, uint64_t middle, con
 static size_t pt_translate_many(const struct iof_pt *pt, const uint64_t *iovas, size_t n, uint64_t *addresses,
 				uint8_t *prots)
 {
-	uint64_t root = root_load(pt), last = pt->last, middle = pt->middle;
-	size_t found = 0;
+	const struct batch b = { root_load(pt), pt->last, pt->middle };
+	const uint64_t *slots[2][GROUP];
+	size_t found = 0, asked = n < GROUP ? n : GROUP;
 
-	for (size_t i = 0; i < n; i += GROUP)
-		found += translate_group(root, last, middle, iovas + i, n - i < GROUP ? n - i : GROUP, addresses + i,
-					 prots ? prots + i : NULL);
+	ask_group(&b, iovas, asked, slots[0]);
+	for (unsigned turn = 0; n; turn ^= 1) {
+		size_t now = asked;
+
+		n -= now;
+		asked = n < GROUP ? n : GROUP;
+		ask_group(&b, iovas + now, asked, slots[!turn]);
+		found += finish_group(&b, iovas, now, slots[turn], addresses, prots);
+		iovas += now;
+		addresses += now;
+		prots = prots ? prots + now : NULL;
+	}
 	return found;
 }

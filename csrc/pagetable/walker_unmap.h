@@ -15,10 +15,13 @@ struct unmap {
 	uint64_t removed;
 };
 
-/* Every slot of a lowest table holds a leaf. Leaves never cross a table, so these are whole. */
-static inline bool table_is_full(const uint64_t *table, bool wide)
+/*
+ * Every slot of a lowest table holds a leaf. Leaves never cross a table, so these are whole. `next` is the one that comes
+ * after it, or NULL.
+ */
+static inline bool table_is_full(const uint64_t *table, const uint64_t *next, bool wide)
 {
-	uint64_t all = iofi_table_and(table, TABLE_ITEMS, wide);
+	uint64_t all = iofi_table_and(table, next, TABLE_ITEMS, wide);
 
 	if (!FMT_PRESENT_FOLD)
 		return all & 1;
@@ -66,13 +69,21 @@ static bool unmap_lowest(struct unmap *u, uint64_t *table)
 
 static bool unmap_table(struct unmap *u, uint64_t *table, unsigned level);
 
-/* What is below one table slot, and the table itself when the range covers all of it. */
-static inline bool unmap_below(struct unmap *u, uint64_t *slot, uint64_t *child, unsigned level)
+/* The lowest table in the slot behind this one, or NULL. */
+static inline const uint64_t *next_lowest(const uint64_t *slot)
+{
+	uint64_t item = iofi_entry_load(&slot[1]);
+
+	return fmt_is_table(item, 1) ? table_of(item) : NULL;
+}
+
+/* What is below one table slot, and the table itself when the range covers all of it. `more`: the next slot is due too. */
+static inline bool unmap_below(struct unmap *u, uint64_t *slot, uint64_t *child, unsigned level, bool more)
 {
 	uint64_t span = item_mask(level);
 	bool whole = !(u->at & span) && u->last - u->at >= span;
 
-	if (level == 1 && whole && table_is_full(child, u->wide)) {
+	if (level == 1 && whole && table_is_full(child, more ? next_lowest(slot) : NULL, u->wide)) {
 		u->at += span + 1;
 		u->removed += span + 1;
 	} else if (!(level == 1 ? unmap_lowest(u, child) : unmap_table(u, child, level - 1))) {
@@ -96,7 +107,7 @@ static bool unmap_table(struct unmap *u, uint64_t *table, unsigned level)
 		if (!fmt_present(item))
 			return false;
 		if (fmt_is_table(item, level)) {
-			if (!unmap_below(u, &table[index], table_of(item), level))
+			if (!unmap_below(u, &table[index], table_of(item), level, index + 1 < end))
 				return false;
 			index++;
 		} else {
@@ -131,11 +142,11 @@ static uint64_t pt_unmap(struct iof_pt *pt, uint64_t iova, uint64_t length, stru
 	uint64_t at = fold(pt, iova);
 	struct iof_range r;
 
-	if (iof_likely(length == GRANULE && !(iova & (GRANULE - 1)) && at <= pt->last)) {
+	if (iof_likely(length == GRANULE && !(at & pt->iova_not))) {
 		uint64_t *slot = warm_slot(pt, at);
 		uint64_t item = slot ? iofi_entry_load(slot) : 0;
 
-		if (iof_likely(fmt_present(item) && fmt_leaf_size(item, 0) == FMT_GRANULE_LG2)) {
+		if (iof_likely(fmt_present(item) && fmt_is_single(item))) {
 			iofi_entry_store(slot, 0);
 			return GRANULE;
 		}
