@@ -207,9 +207,11 @@ class ArenaModel(RuleBasedStateMachine):
 
     buffers = Bundle("buffers")
 
+    provider = "engine"
+
     def __init__(self):
         super().__init__()
-        self.stack = PROVIDERS["engine"]()
+        self.stack = PROVIDERS[self.provider]()
         self.world = self.stack.__enter__()
         self.held = {}
 
@@ -270,8 +272,13 @@ class ArenaModel(RuleBasedStateMachine):
         self.stack.__exit__(None, None, None)
 
 
-ArenaModel.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
-TestArenaModel = ArenaModel.TestCase
+class KernelArenaModel(ArenaModel):
+    provider = "kernel"
+
+
+TestArenaModel, TestKernelArenaModel = ArenaModel.TestCase, KernelArenaModel.TestCase
+TestArenaModel.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestKernelArenaModel.settings = TestArenaModel.settings
 
 
 # -- cache ------------------------------------------------------------------------------------------------------------
@@ -504,9 +511,11 @@ class CacheModel(RuleBasedStateMachine):
 
     uses = Bundle("uses")
 
+    provider = "engine"
+
     def __init__(self):
         super().__init__()
-        self.stack = PROVIDERS["engine"]()
+        self.stack = PROVIDERS[self.provider]()
         self.world = self.stack.__enter__()
         self.field, self.live = field(24), {}
 
@@ -564,5 +573,10 @@ class CacheModel(RuleBasedStateMachine):
         self.stack.__exit__(None, None, None)
 
 
-CacheModel.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
-TestCacheModel = CacheModel.TestCase
+class KernelCacheModel(CacheModel):
+    provider = "kernel"
+
+
+TestCacheModel, TestKernelCacheModel = CacheModel.TestCase, KernelCacheModel.TestCase
+TestCacheModel.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestKernelCacheModel.settings = TestCacheModel.settings
