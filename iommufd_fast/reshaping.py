@@ -38,8 +38,8 @@ class Entries:
         How many there would be if neighbours with consecutive memory and equal permissions were one mapping.
     limit : int or None
         The most that the provider can have; None: as many as there is memory for.
-    leaves : dict of int to int
-        Leaves of all its page tables, by bytes.
+    leaves : dict of int to int or None
+        Leaves of all its page tables, by bytes; None: the provider does not tell, as a kernel does not.
     fewest_leaves : int
         What one page table would need at the least, at the same IOVAs.
     """
@@ -47,7 +47,7 @@ class Entries:
     mappings: int
     coalesced: int
     limit: int | None
-    leaves: dict[int, int]
+    leaves: dict[int, int] | None
     fewest_leaves: int
 
 
@@ -168,7 +168,8 @@ class Reshaping(Sharing):
         NotSupported
             The provider can do it in two steps only, and `allow_gap` is False. Nothing was done.
         IommufdError
-            As `map`; everything is as before (with a gap: the old mapping is mapped again).
+            As `map`; everything is as before. With a gap the old memory is mapped again, and the error's `mapping` is
+            its handle.
         """
         self.check_open()
         if mapping.ioas is not self or mapping.closed:
@@ -196,8 +197,8 @@ class Reshaping(Sharing):
         mapping.unmap()
         try:
             return self.map(memory, size, iova=at, access=access)
-        except BaseException:
-            self.map(old, size, iova=at, access=was)
+        except BaseException as error:
+            error.mapping = self.map(old, size, iova=at, access=was)  # type: ignore[attr-defined]
             raise
 
     def entries(self) -> Entries:

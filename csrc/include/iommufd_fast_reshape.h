@@ -29,12 +29,17 @@ struct iof_replace {
  */
 int iof_replace(struct iof_handle *ctx, const struct iof_replace *rq);
 
+/*
+ * The engine and a kernel's iommufd have no limit on mappings. The kernel provider counts what its ledger knows, and `fewest` is for pages of
+ * 4 KiB, 2 MiB and 1 GiB there.
+ */
 struct iof_ioas_entries {
 	uint64_t mappings; /* entries in the ledger: what a provider with a limit counts */
 	uint64_t coalesced; /* how many there would be if neighbours with consecutive memory and equal permissions were one */
 	uint64_t limit; /* the most that the provider can have; UINT64_MAX: none */
-	uint64_t leaves[64]; /* of all page tables, by log2 of their size */
+	uint64_t leaves[64]; /* of all page tables, by log2 of their size; all 0 without has_leaves */
 	uint64_t fewest; /* leaves that one page table would use at the least, if the coalesced were mapped anew at these IOVAs */
+	bool has_leaves; /* false: the provider does not tell leaves, as a kernel does not */
 };
 int iof_ioas_entries(struct iof_handle *ctx, uint32_t ioas_id, struct iof_ioas_entries *out); /* 0, -ENOENT, -EOPNOTSUPP */
 

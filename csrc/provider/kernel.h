@@ -238,6 +238,7 @@ int64_t iofi_kernel_endpoints(struct iof_handle *h, uint32_t dev_id, uint32_t io
 int iofi_kernel_ioas_stats(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_stats *out);
 int iofi_kernel_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats *out);
 int iofi_kernel_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, struct iof_mapping_info *out);
+int iofi_kernel_entries(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_entries *out);
 int iofi_kernel_place(struct iof_handle *h, uint32_t ioas_id, uint64_t address, uint64_t length, uint64_t *iova);
 
 /* ---- devices (kernel_device.c) ---- */

@@ -52,6 +52,7 @@ cdef extern from "iommufd_fast_reshape.h" nogil:
         uint64_t mappings, coalesced, limit
         uint64_t leaves[64]
         uint64_t fewest
+        bint has_leaves
 
     int iof_replace(iof_handle *ctx, const iof_replace_args *rq)
     int iof_ioas_entries(iof_handle *ctx, uint32_t ioas_id, iof_ioas_entries_out *out)

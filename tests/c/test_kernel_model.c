@@ -3,6 +3,7 @@
  * Random commands through the kernel provider over an engine. After each the ledger must say what the engine says: every mapping with its
  * address and flags, every endpoint with its page table and IOAS, and the same counts; the address index too, where somebody asked for it.
  */
+#include "iommufd_fast_reshape.h"
 #include "kernel_rig.h"
 
 #define IOASES 3
@@ -202,6 +203,7 @@ static void op_device(void)
 
 static void compare_stats(void)
 {
+	struct iof_ioas_entries here, there;
 	struct iof_ioas_stats ours, theirs;
 	struct iof_hwpt_stats h, t;
 
@@ -213,6 +215,12 @@ static void compare_stats(void)
 		CHECK_EQ(ours.hwpts, theirs.hwpts);
 		CHECK_EQ(ours.endpoints, theirs.endpoints);
 		CHECK_EQ(ours.alignment, theirs.alignment);
+		CHECK_EQ(iof_ioas_entries(w.r->ctx, w.ioases[i], &here), 0);
+		CHECK_EQ(iof_ioas_entries(w.r->under, w.ioases[i], &there), 0);
+		CHECK_EQ(here.mappings, there.mappings);
+		CHECK_EQ(here.coalesced, there.coalesced);
+		CHECK_EQ(here.fewest, there.fewest);
+		CHECK(!here.has_leaves && here.limit == UINT64_MAX);
 	}
 	for (int i = 0; i < 4; i++) {
 		int rc = iof_hwpt_stats(w.r->ctx, w.hwpts[i], &h);
