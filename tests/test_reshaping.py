@@ -135,6 +135,36 @@ def test_entries(world):
     ioas.unmap_all()
 
 
+def test_copy_many(world):
+    ioas, other = world.ioas, world.ctx.ioas()
+    memory = mmap.mmap(-1, 8 * PAGE)
+    base = np.frombuffer(memory, np.uint8).ctypes.data
+    addresses = base + np.arange(0, 8 * PAGE, PAGE)
+    iovas = ioas.map_many(addresses, PAGE)
+    there = ioas.copy_many(other, iovas, PAGE)
+    assert [other.address_of(int(at)) for at in there] == addresses.tolist() and other.stats().mappings == 8
+    assert other.iovas_of(addresses)[0].tolist() == there.tolist()
+    places = (1 << 38) + np.arange(0, 16 * PAGE, 2 * PAGE)
+    assert ioas.copy_many(ioas, iovas[::-1], PAGE, dst_iovas=places, access="r").tolist() == places.tolist()
+    assert world.read(1 << 38, 1) == memory[7 * PAGE : 7 * PAGE + 1]
+    assert ioas.copy_many(other, [], PAGE).size == 0
+    ioas.unmap_many(places[3:4], PAGE)
+    with pytest.raises(iof.NotFound, match="cannot copy entry 3 of the batch") as caught:
+        ioas.copy_many(other, places, PAGE)
+    assert caught.value.index == 3 and other.stats().mappings == 8
+    with pytest.raises(iof.RangeExists) as caught:
+        ioas.copy_many(other, iovas[:2], PAGE, dst_iovas=[1 << 38, there[0]])
+    assert caught.value.index == 1 and other.stats().mappings == 8
+    with pytest.raises(TypeError, match="other must be an Ioas"):
+        ioas.copy_many(5, iovas, PAGE)
+    with pytest.raises(ValueError, match="lengths has 1 entries, expected 8"):
+        ioas.copy_many(other, iovas, [PAGE])
+    with pytest.raises(ValueError, match="dst_iovas has 1 entries, expected 8"):
+        ioas.copy_many(other, iovas, PAGE, dst_iovas=[0])
+    other.close()
+    ioas.unmap_all()
+
+
 def test_a_limit_is_warned_of_once(rig, monkeypatch):
     from iommufd_fast import reshaping
 
