@@ -16,7 +16,7 @@ from iommufd_fast._core._policies import named
 from iommufd_fast._core.ioascore import access_flags
 from iommufd_fast._core.mapping import Mapping
 from iommufd_fast._core.origins import origin
-from iommufd_fast.errors import check, failed, from_errno
+from iommufd_fast.errors import check, from_errno
 from iommufd_fast.sharing import LAST, Sharing
 from iommufd_fast.uapi import MapFlag
 
@@ -139,7 +139,7 @@ class Reshaping(Sharing):
         if err == -errno.ECANCELED:
             raise from_errno(err, f"{what}: progress() asked for it; nothing is mapped")
         if err < 0:
-            raise failed(err, "map", what)
+            raise self._refused(err, what, whole, number)
         return reshape.trim(handles.adopt(self, at, whole, flags & 6, owners, origin()), inside, size)
 
     def replace_range(
@@ -187,7 +187,7 @@ class Reshaping(Sharing):
                 raise from_errno(err, f"{what}: this provider can only unmap and map again; allow_gap=True does that")
             return self._replace_in_two(mapping, memory, access)
         if err < 0:
-            raise failed(err, "map", what)
+            raise self._refused(err, what, whole, 0)
         handles.sweep(self, first, last)
         return reshape.trim(handles.adopt(self, first, whole, flags, owners, origin()), inside, size)
 

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Protocol
 
 from iommufd_fast import uapi
-from iommufd_fast._core import batch, filemap, handles, machines
+from iommufd_fast._core import _policies, batch, filemap, handles, machines
 from iommufd_fast._core.ioascore import IoasCore, access_flags
 from iommufd_fast._core.mapping import Mapping
 from iommufd_fast._core.origins import origin
-from iommufd_fast.errors import check, failed
+from iommufd_fast.errors import IommufdError, check, failed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,18 @@ class Sharing(IoasCore):
 
     def _what(self) -> str:
         return f"IOAS {self.id} of {self.context._h.name}"
+
+    def _refused(self, err: int, what: str, size: int, policy: int, index: int | None = None) -> IommufdError:
+        """The exception for maps of `size` bytes together that were refused; of a kernel it says how much is pinned."""
+        machine = self.context.machine
+        if machine is None:
+            from iommufd_fast.remedies import memlock  # late: nobody needs it who has no kernel
+
+            error = failed(err, "kernel map", what, memlock=memlock(size) if err == -errno.ENOMEM else "")
+        else:
+            error = _policies.refusal(err, what, size, policy, machine._core.policy)
+        error.index = index
+        return error
 
     def _check_other(self, other: Sharing) -> None:
         self.check_open()

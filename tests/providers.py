@@ -39,9 +39,9 @@ def engine() -> Iterator[World]:
 
 
 @contextmanager
-def kernel() -> Iterator[World]:
+def kernel(accounting: str = "none") -> Iterator[World]:
     """The kernel provider; an engine answers its system calls, looks at memory as a kernel must, and does the DMA."""
-    with iof.Machine("intel", groups=[1], policy="probe") as machine:
+    with iof.Machine("intel", groups=[1], policy="probe", accounting=accounting) as machine:
         hardware = DeviceHandle()
         assert hardware.open_on(machine._core, 0, "hardware") == 0
         with Iommufd._open_kernel("/dev/iommu", "own", "a test asked for it", over=machine) as ctx:

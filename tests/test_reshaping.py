@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import mmap
+import resource
 
 import numpy as np
 import pytest
@@ -163,6 +164,30 @@ def test_copy_many(world):
         ioas.copy_many(other, iovas, PAGE, dst_iovas=[0])
     other.close()
     ioas.unmap_all()
+
+
+BATCHES = {
+    "map_many": lambda ioas, at: ioas.map_many([at, at + PAGE, at + 2 * PAGE], PAGE),
+    "map_sg": lambda ioas, at: ioas.map_sg([(at, PAGE), (at + PAGE, PAGE), (at + 2 * PAGE, PAGE)]),
+    "map_parallel": lambda ioas, at: ioas.map_parallel(at, 3 * PAGE, threads=1),
+}
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_what_a_kernel_could_not_pin(batch):
+    """ENOMEM, because of RLIMIT_MEMLOCK: the error says how much is to be pinned, and what the limit is."""
+    memory = mmap.mmap(-1, 3 * PAGE)
+    at = np.frombuffer(memory, np.uint8).ctypes.data
+    before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    with PROVIDERS["kernel"]("user") as world:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (PAGE, before[1]))
+        try:
+            with pytest.raises(iof.OutOfMemory, match=f"{3 * PAGE} bytes are to be pinned .* limit") as caught:
+                BATCHES[batch](world.ioas, at)
+        finally:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
+        assert caught.value.index == (None if batch == "map_parallel" else 1)
+        assert world.ioas.stats().mappings == 0
 
 
 def test_a_limit_is_warned_of_once(rig, monkeypatch):
