@@ -90,7 +90,9 @@ class Ioas(DriverMemory, Addressing, Reshaping):
             self.context._h, self.id, access_flags(access), machines.POLICIES[how], addresses, lengths, iovas
         )
         if err < 0:
-            raise failed(err, "map", f"cannot map entry {index} of the batch into {self._what()}", index=index)
+            total = int(np.broadcast_to(np.asarray(lengths, np.uint64), out.shape).sum())
+            what = f"cannot map entry {index} of the batch into {self._what()}"
+            raise self._refused(err, what, total, machines.POLICIES[how], index)
         return out
 
     def unmap_many(self, iovas: ArrayLike, lengths: ArrayLike) -> NDArray[np.int32]:

@@ -16,7 +16,7 @@ from iommufd_fast._core._policies import named
 from iommufd_fast._core.ioascore import access_flags
 from iommufd_fast._core.mapping import Mapping
 from iommufd_fast._core.origins import origin
-from iommufd_fast.errors import check, failed, from_errno
+from iommufd_fast.errors import check, from_errno
 from iommufd_fast.sharing import LAST, Sharing
 from iommufd_fast.uapi import MapFlag
 
@@ -38,8 +38,8 @@ class Entries:
         How many there would be if neighbours with consecutive memory and equal permissions were one mapping.
     limit : int or None
         The most that the provider can have; None: as many as there is memory for.
-    leaves : dict of int to int
-        Leaves of all its page tables, by bytes.
+    leaves : dict of int to int or None
+        Leaves of all its page tables, by bytes; None: the provider does not tell, as a kernel does not.
     fewest_leaves : int
         What one page table would need at the least, at the same IOVAs.
     """
@@ -47,7 +47,7 @@ class Entries:
     mappings: int
     coalesced: int
     limit: int | None
-    leaves: dict[int, int]
+    leaves: dict[int, int] | None
     fewest_leaves: int
 
 
@@ -139,7 +139,7 @@ class Reshaping(Sharing):
         if err == -errno.ECANCELED:
             raise from_errno(err, f"{what}: progress() asked for it; nothing is mapped")
         if err < 0:
-            raise failed(err, "map", what)
+            raise self._refused(err, what, whole, number)
         return reshape.trim(handles.adopt(self, at, whole, flags & 6, owners, origin()), inside, size)
 
     def replace_range(
@@ -168,7 +168,8 @@ class Reshaping(Sharing):
         NotSupported
             The provider can do it in two steps only, and `allow_gap` is False. Nothing was done.
         IommufdError
-            As `map`; everything is as before (with a gap: the old mapping is mapped again).
+            As `map`; everything is as before. With a gap the old memory is mapped again, and the error's `mapping` is
+            its handle.
         """
         self.check_open()
         if mapping.ioas is not self or mapping.closed:
@@ -186,7 +187,7 @@ class Reshaping(Sharing):
                 raise from_errno(err, f"{what}: this provider can only unmap and map again; allow_gap=True does that")
             return self._replace_in_two(mapping, memory, access)
         if err < 0:
-            raise failed(err, "map", what)
+            raise self._refused(err, what, whole, 0)
         handles.sweep(self, first, last)
         return reshape.trim(handles.adopt(self, first, whole, flags, owners, origin()), inside, size)
 
@@ -196,8 +197,8 @@ class Reshaping(Sharing):
         mapping.unmap()
         try:
             return self.map(memory, size, iova=at, access=access)
-        except BaseException:
-            self.map(old, size, iova=at, access=was)
+        except BaseException as error:
+            error.mapping = self.map(old, size, iova=at, access=was)  # type: ignore[attr-defined]
             raise
 
     def entries(self) -> Entries:

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Protocol
 
 from iommufd_fast import uapi
-from iommufd_fast._core import filemap, handles, machines
+from iommufd_fast._core import _policies, batch, filemap, handles, machines
 from iommufd_fast._core.ioascore import IoasCore, access_flags
 from iommufd_fast._core.mapping import Mapping
 from iommufd_fast._core.origins import origin
-from iommufd_fast.errors import check
+from iommufd_fast.errors import IommufdError, check, failed
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
     from iommufd_fast.context import Iommufd
 
 LAST = 2**64 - 1
@@ -35,6 +39,26 @@ class Sharing(IoasCore):
     def _what(self) -> str:
         return f"IOAS {self.id} of {self.context._h.name}"
 
+    def _refused(self, err: int, what: str, size: int, policy: int, index: int | None = None) -> IommufdError:
+        """The exception for maps of `size` bytes together that were refused; of a kernel it says how much is pinned."""
+        machine = self.context.machine
+        if machine is None:
+            from iommufd_fast.remedies import memlock  # late: nobody needs it who has no kernel
+
+            error = failed(err, "kernel map", what, memlock=memlock(size) if err == -errno.ENOMEM else "")
+        else:
+            error = _policies.refusal(err, what, size, policy, machine._core.policy)
+        error.index = index
+        return error
+
+    def _check_other(self, other: Sharing) -> None:
+        self.check_open()
+        if not isinstance(other, Sharing):
+            raise TypeError(f"other must be an Ioas, not {type(other).__name__}")
+        other.check_open()
+        if other.context is not self.context:
+            raise ValueError(f"{other!r} belongs to another context; a copy stays within one")
+
     def copy_to(
         self, other: Sharing, iova: int, length: int, *, dst_iova: int | None = None, access: str = "rw"
     ) -> Mapping:
@@ -42,12 +66,7 @@ class Sharing(IoasCore):
 
         The range may be a part of a mapping or span several, but not a hole. The memory stays alive for the copy too.
         """
-        self.check_open()
-        if not isinstance(other, Sharing):
-            raise TypeError(f"other must be an Ioas, not {type(other).__name__}")
-        other.check_open()
-        if other.context is not self.context:
-            raise ValueError(f"{other!r} belongs to another context; a copy stays within one")
+        self._check_other(other)
         start, size = machines.as_u64(iova, "iova"), machines.as_u64(length, "length")
         flags, place = int(access_flags(access)), 0
         if dst_iova is not None:
@@ -56,6 +75,47 @@ class Sharing(IoasCore):
         what = f"cannot copy {size:#x} bytes at IOVA {start:#x} of {self._what()} to IOAS {other.id}"
         where = check(self.context._h.ioas_copy(flags, other.id, self.id, size, place, start), "copy", what)
         return handles.adopt(other, where, size, flags, owners, origin())
+
+    def copy_many(
+        self,
+        other: Sharing,
+        iovas: ArrayLike,
+        lengths: ArrayLike,
+        *,
+        dst_iovas: ArrayLike | None = None,
+        access: str = "rw",
+    ) -> NDArray[np.uint64]:
+        """Map many ranges of this space in another one of the same context, all or nothing, in one call.
+
+        Parameters
+        ----------
+        other : Ioas
+            Where to; this one too.
+        iovas, lengths : array of integers, shape (n,)
+            What is copied, each as by `copy_to`; one integer as `lengths` is for all. The caller keeps the memory
+            alive.
+        dst_iovas : array of integers, shape (n,), optional
+            Where in `other`; chosen by default.
+        access : {"rw", "r", "w"}
+            What devices may do there.
+
+        Returns
+        -------
+        ndarray of uint64, shape (n,)
+            The IOVAs in `other`.
+
+        Raises
+        ------
+        IommufdError
+            ``.index`` is the entry that was refused, ``.errno`` says why. Nothing is copied.
+        """
+        self._check_other(other)
+        flags = int(access_flags(access))
+        err, index, out = batch.copy_many(self.context._h, other.id, self.id, flags, iovas, lengths, dst_iovas)
+        if err < 0:
+            what = f"cannot copy entry {index} of the batch from {self._what()} to IOAS {other.id}"
+            raise failed(err, "copy", what, index=index)
+        return out
 
     def map_file(
         self,

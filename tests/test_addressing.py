@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from providers import PROVIDERS
 
 import iommufd_fast as iof
 
@@ -18,10 +19,10 @@ PAGE = 4096
 NOTHING = 2**64 - 1
 
 
-@pytest.fixture
-def ioas():
-    with iof.Machine() as machine, machine.open() as context:
-        yield context.ioas()
+@pytest.fixture(params=PROVIDERS)
+def ioas(request):
+    with PROVIDERS[request.param]() as world:
+        yield world.ctx.ioas()
 
 
 def pages(n: int) -> np.ndarray:
@@ -128,10 +129,12 @@ def test_while_others_map(ioas):
 class Model(RuleBasedStateMachine):
     """Against a dict of IOVA to (address, length): the lowest IOVA that covers an address is the answer."""
 
+    provider = "engine"
+
     @initialize(early=st.booleans())
     def begin(self, early):
-        self.machine = iof.Machine()
-        self.context = self.machine.open()
+        self.stack = PROVIDERS[self.provider]()
+        self.context = self.stack.__enter__().ctx
         self.ioas = self.context.ioas()
         self.memory = pages(40)
         self.base = self.memory.ctypes.data
@@ -192,11 +195,14 @@ class Model(RuleBasedStateMachine):
         assert lengths.tolist() == [w[1] for w in want]
 
     def teardown(self):
-        if hasattr(self, "machine"):
-            assert self.machine.is_valid()
-            self.context.close()
-            self.machine.close()
+        if hasattr(self, "stack"):
+            self.stack.__exit__(None, None, None)
 
 
-TestModel = Model.TestCase
+class KernelModel(Model):
+    provider = "kernel"
+
+
+TestModel, TestKernelModel = Model.TestCase, KernelModel.TestCase
 TestModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestKernelModel.settings = TestModel.settings

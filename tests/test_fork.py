@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import multiprocessing
 import os
 import signal
@@ -218,3 +219,44 @@ def test_handles_do_not_travel_to_a_spawned_process(world):
     for handle in world[1:6]:
         with pytest.raises(TypeError, match="cannot pickle"):
             multiprocessing.reduction.ForkingPickler.dumps(handle)
+
+
+@pytest.mark.parametrize("policy", ["probe", "mlock"])
+def test_held_regions_in_a_child_do_no_harm(world, policy):
+    """The region belongs to the parent: letting it go in the child changes nothing there."""
+    machine, _, dev, ioas, *_ = world
+    memory = mmap.mmap(-1, 4 * mmap.PAGESIZE)
+    held = machine.hold(memory, policy=policy)
+    mapping = ioas.map(memory, policy=policy)
+
+    def child() -> None:
+        held.release()
+        with pytest.raises(iof.ForkedError):
+            machine.hold(memory, policy=policy)
+        memory[:4] = b"mine"
+
+    in_child(child)
+    dev.dma_write(mapping.iova, b"parent's")
+    assert memory[:8] == b"parent's" and not held.released
+    with ioas.map(memory, policy=policy) as again:
+        assert dev.dma_read(again.iova, 8) == b"parent's"
+    mapping.close()
+    held.release()
+    assert machine.is_valid()
+
+
+def test_the_address_index_in_a_child(world):
+    _, _, _, ioas, _, mapping, buf = world
+    assert ioas.iova_of(buf) == mapping.iova
+
+    def child() -> None:
+        with pytest.raises(iof.ForkedError):
+            ioas.iova_of(buf)
+        with pytest.raises(iof.ForkedError):
+            ioas.iovas_of([0])
+
+    in_child(child)
+    assert ioas.iova_of(buf) == mapping.iova
+    more = bytearray(4096)
+    with ioas.map(more) as other:
+        assert ioas.iova_of(more) == other.iova

@@ -209,3 +209,24 @@ def test_how_to_raise_it(monkeypatch):
     assert "LimitMEMLOCK=1052672" in out and "prlimit" in out
     assert "ulimit -l" not in out, "the hard limit is too low for that"
     assert "3 of 2 MiB" in out and "no: forbidden here" in out
+
+
+@pytest.mark.parametrize("policy", ["probe", "mlock"])
+def test_a_file_that_shrinks_under_a_region(rig, tmp_path, policy):
+    """Memory of a file that is truncated while it is held and mapped: a fault of the device, and no crash."""
+    machine, ioas = rig
+    (device,) = ioas.context.devices
+    with open(tmp_path / "f", "w+b") as file:
+        file.truncate(8 * PAGE)
+        memory = mmap.mmap(file.fileno(), 8 * PAGE)
+        with machine.hold(memory, policy=policy), ioas.map(memory, policy=policy) as mapping:
+            device.dma_write(mapping.iova + 7 * PAGE, b"here")
+            file.truncate(4 * PAGE)
+            with pytest.raises(iof.DmaFault):
+                device.dma_write(mapping.iova + 7 * PAGE, b"gone")
+            device.dma_write(mapping.iova, b"still here")
+            with ioas.map(memory, 4 * PAGE, policy=policy) as other:
+                assert device.dma_read(other.iova, 10) == b"still here"
+            file.truncate(8 * PAGE)
+            assert device.dma_read(mapping.iova + 7 * PAGE, 4) == bytes(4)
+    assert ioas.stats().mappings == 0 and machine.is_valid()

@@ -207,9 +207,11 @@ class ArenaModel(RuleBasedStateMachine):
 
     buffers = Bundle("buffers")
 
+    provider = "engine"
+
     def __init__(self):
         super().__init__()
-        self.stack = PROVIDERS["engine"]()
+        self.stack = PROVIDERS[self.provider]()
         self.world = self.stack.__enter__()
         self.held = {}
 
@@ -270,8 +272,13 @@ class ArenaModel(RuleBasedStateMachine):
         self.stack.__exit__(None, None, None)
 
 
-ArenaModel.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
-TestArenaModel = ArenaModel.TestCase
+class KernelArenaModel(ArenaModel):
+    provider = "kernel"
+
+
+TestArenaModel, TestKernelArenaModel = ArenaModel.TestCase, KernelArenaModel.TestCase
+TestArenaModel.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestKernelArenaModel.settings = TestArenaModel.settings
 
 
 # -- cache ------------------------------------------------------------------------------------------------------------
@@ -464,6 +471,26 @@ def test_wrong_caches(world, wrong):
         world.ioas.map_cache(**wrong)
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_file_that_shrinks_under_a_cache(world, tmp_path, keep):
+    """Truncating is not reported: the entry stays, the device faults; invalidate() has the memory looked at anew."""
+    with open(tmp_path / "f", "w+b") as file, world.ioas.map_cache(keep=keep) as cache:
+        file.truncate(4 * PAGE)
+        memory = mmap.mmap(file.fileno(), 4 * PAGE)
+        with cache.get(memory) as use:
+            world.write(use.iova, b"here")
+            file.truncate(0)
+            with pytest.raises(iof.DmaFault):
+                world.write(use.iova, b"gone")
+        assert cache.invalidate(memory) == 0 and world.ioas.stats().mappings == 0
+        with pytest.raises(iof.BadAddress):
+            cache.get(memory)
+        file.truncate(4 * PAGE)
+        with cache.get(memory) as use:
+            assert world.read(use.iova, 4) == bytes(4)
+        assert cache.is_valid() and cache.stats().misses == 3  # one of them was refused
+
+
 def test_wrong_gets(world):
     with world.ioas.map_cache() as cache:
         for wrong in [(b"",), (0x1000,), (np.zeros((4, 4))[:, 1],), (b"readonly",), (object(),), (bytearray(4), 5)]:
@@ -504,9 +531,11 @@ class CacheModel(RuleBasedStateMachine):
 
     uses = Bundle("uses")
 
+    provider = "engine"
+
     def __init__(self):
         super().__init__()
-        self.stack = PROVIDERS["engine"]()
+        self.stack = PROVIDERS[self.provider]()
         self.world = self.stack.__enter__()
         self.field, self.live = field(24), {}
 
@@ -564,5 +593,10 @@ class CacheModel(RuleBasedStateMachine):
         self.stack.__exit__(None, None, None)
 
 
-CacheModel.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
-TestCacheModel = CacheModel.TestCase
+class KernelCacheModel(CacheModel):
+    provider = "kernel"
+
+
+TestCacheModel, TestKernelCacheModel = CacheModel.TestCase, KernelCacheModel.TestCase
+TestCacheModel.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestKernelCacheModel.settings = TestCacheModel.settings

@@ -7,6 +7,7 @@
  * arena/…: take and give in turn (the goal is 30 ns for both), many taken before they are given, through the store, and on two threads at
  * once (wall time by operations of both). cache/…: get and put of what is cached: the same buffer, and one of 64, one of 1024 pages in turn (goal 40 ns); of
  * what is not, by invalidating it first. map_many/…: 64 pages in one call with a page table attached (goal 60 ns each). sg: 64 buffers as one range.
+ * copy/…: 64 copies of a page into a second address space with a page table, one by one and in one call.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -14,6 +15,7 @@
 
 #include "bench.h"
 #include "iommufd_fast_memory.h"
+#include "iommufd_fast_reshape.h"
 
 #define PAGE UINT64_C(4096)
 #define RUN 4096u
@@ -29,7 +31,8 @@ struct world {
 	char *memory;
 	uint64_t size;
 	unsigned pages;
-	uint64_t addresses[BATCH], lengths[BATCH], iovas[BATCH];
+	uint64_t addresses[BATCH], lengths[BATCH], iovas[BATCH], copies[BATCH];
+	uint32_t source; /* another IOAS, without page tables */
 };
 
 static void must(int64_t err, const char *what)
@@ -203,6 +206,52 @@ static void map_list(void *ctx)
 	must(iof_map_sg(w->ctx, &sg), "map_sg");
 }
 
+static void unmap_copies(void *ctx)
+{
+	struct world *w = ctx;
+	struct iof_unmap_many many = { .ioas_id = w->ioas, .n = BATCH, .iovas = w->copies, .lengths = w->lengths };
+
+	must(iof_unmap_many(w->ctx, &many), "unmap_many");
+}
+
+static void copy_each(void *ctx)
+{
+	struct world *w = ctx;
+
+	for (unsigned i = 0; i < BATCH; i++) {
+		struct iof_cmd_ioas_copy c = { .size = sizeof(c), .flags = IOF_MAP_READABLE | IOF_MAP_WRITEABLE, .dst_ioas_id = w->ioas,
+					       .src_ioas_id = w->source, .length = PAGE, .src_iova = w->iovas[i] };
+
+		must(iof_ioctl(w->ctx, IOF_CMD_IOAS_COPY, &c), "copy");
+		w->copies[i] = c.dst_iova;
+	}
+}
+
+static void copy_batch(void *ctx)
+{
+	struct world *w = ctx;
+	struct iof_copy_many many = { .size = sizeof(many), .dst_ioas_id = w->ioas, .src_ioas_id = w->source,
+				      .flags = IOF_MAP_READABLE | IOF_MAP_WRITEABLE, .n = BATCH, .src_iovas = w->iovas,
+				      .lengths = w->lengths, .iovas = w->copies };
+
+	must(iof_copy_many(w->ctx, &many), "copy_many");
+}
+
+static void bench_copies(const struct bench *b, struct world *w)
+{
+	struct iof_cmd_ioas_alloc alloc = { .size = sizeof(alloc) };
+	uint32_t attached = w->ioas;
+
+	must(iof_ioctl(w->ctx, IOF_CMD_IOAS_ALLOC, &alloc), "ioas");
+	w->ioas = w->source = alloc.out_ioas_id;
+	map_batch(w);
+	w->ioas = attached;
+	copy_batch(w);
+	bench_run(b, "copy/64_calls", BATCH, copy_each, unmap_copies, w);
+	bench_run(b, "copy/copy_many/64", BATCH, copy_batch, unmap_copies, w);
+	unmap_copies(w);
+}
+
 static void bench_batches(const struct bench *b, struct world *w)
 {
 	map_batch(w);
@@ -220,6 +269,7 @@ int main(int argc, char **argv)
 	bench_arena(&b, &w);
 	bench_cache(&b, &w);
 	bench_batches(&b, &w);
+	bench_copies(&b, &w);
 	close_world(&w);
 	return 0;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Mapping 8 GiB in 4 KiB leaves over threads. Address space only (trust), so page tables are what takes time. The time of
- * a map alone, unmapping is not in it.
+ * Mapping in 4 KiB leaves over threads: 8 GiB of address space only (trust), so that page tables are what takes time; and 1 GiB of memory by
+ * probe, where every page is touched. The time of a map alone, unmapping is not in it.
  *
  *   bench_parallel [part of a case's name] [rounds]
  */
@@ -10,6 +10,7 @@
 
 #include "bench.h"
 #include "iommufd_fast_parallel.h"
+#include "iommufd_fast_reshape.h"
 
 #define GIB (UINT64_C(1) << 30)
 
@@ -18,6 +19,8 @@ struct world {
 	struct iof_handle *ctx, *dev;
 	uint32_t ioas, threads;
 	char *memory;
+	uint64_t length;
+	enum iof_policy policy;
 };
 
 static void must(int64_t err, const char *what)
@@ -52,7 +55,8 @@ static void map(void *ctx)
 {
 	struct world *w = ctx;
 	struct iof_map_parallel m = { .size = sizeof(m), .ioas_id = w->ioas, .flags = IOF_MAP_READABLE | IOF_MAP_WRITEABLE,
-				      .threads = w->threads, .address = (uintptr_t)w->memory, .length = 8 * GIB };
+				      .threads = w->threads, .policy = w->policy, .address = (uintptr_t)w->memory,
+				      .length = w->length };
 
 	must(iof_map_parallel(w->ctx, &m), "map");
 }
@@ -65,20 +69,53 @@ static void clear(void *ctx)
 	(void)iof_ioctl(w->ctx, IOF_CMD_IOAS_UNMAP, &u);
 }
 
+/* Is it what the case says? */
+static void check_leaves(struct world *w)
+{
+	struct iof_ioas_entries e;
+
+	w->threads = 1;
+	map(w);
+	must(iof_ioas_entries(w->ctx, w->ioas, &e), "entries");
+	must(e.leaves[12] == w->length >> 12 ? 0 : -EIO, "leaves of other sizes");
+	clear(w);
+}
+
+static void rows(const struct bench *b, struct world *w, const char *what)
+{
+	char name[32];
+
+	if (!bench_wanted(b, what))
+		return;
+	check_leaves(w);
+	for (w->threads = 1; w->threads <= 2; w->threads++) {
+		snprintf(name, sizeof(name), "%s/threads%u", what, w->threads);
+		bench_run(b, name, 1, map, clear, w);
+	}
+}
+
+static char *reserve(uint64_t bytes, int prot)
+{
+	char *p = mmap(NULL, bytes + GIB, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	must(p == MAP_FAILED ? -errno : 0, "mmap");
+	return p + (-(uintptr_t)p & (GIB - 1));
+}
+
 int main(int argc, char **argv)
 {
 	const struct bench b = { "parallel", argc > 1 && *argv[1] ? argv[1] : NULL, argc > 2 ? (unsigned)atoi(argv[2]) : 11 };
 	static struct world w;
-	char name[32];
 
-	w.memory = mmap(NULL, 9 * GIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	must(w.memory == MAP_FAILED ? -errno : 0, "mmap");
-	w.memory += -(uintptr_t)w.memory & (GIB - 1);
 	open_world(&w);
-	for (w.threads = 1; w.threads <= 2; w.threads++) {
-		snprintf(name, sizeof(name), "8g_4k_leaves/threads%u", w.threads);
-		bench_run(&b, name, 1, map, clear, &w);
-	}
+	w.length = 8 * GIB;
+	w.policy = IOF_POLICY_TRUST;
+	w.memory = reserve(w.length, PROT_NONE);
+	rows(&b, &w, "8g_4k_leaves");
+	w.length = GIB;
+	w.policy = IOF_POLICY_PROBE;
+	w.memory = reserve(w.length, PROT_READ | PROT_WRITE);
+	rows(&b, &w, "1g_4k_leaves_probe"); /* the first map, of check_leaves(), makes the pages */
 	iof_close(w.dev);
 	iof_close(w.ctx);
 	iof_machine_put(w.machine);

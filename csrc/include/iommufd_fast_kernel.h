@@ -57,7 +57,7 @@ struct iof_kernel_config {
 	size_t size; /* sizeof(struct iof_kernel_config) of the caller */
 	enum iof_iova_choice iova;
 	const struct iof_sys *sys; /* copied; `data` must outlive the handles */
-	struct iof_alloc *alloc; /* must outlive the handles; NULL: the heap */
+	struct iof_alloc *alloc; /* must outlive the handles and the address indexes; NULL: the heap */
 };
 
 /* Opens `path` (NULL: "/dev/iommu"); cfg may be NULL. 0; -EINVAL size or choice; -ENOMEM; what open(2) says. */

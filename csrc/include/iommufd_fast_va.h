@@ -12,7 +12,8 @@
  *
  * An IOAS keeps one from the first time that somebody asks for it; that time it takes in what is mapped. Maps and unmaps then cost some
  * nanoseconds more. A mapping is found once its MAP has returned, and no more when its UNMAP has. Files and dma-bufs have no addresses: what
- * was mapped by MAP_FILE is not found. Of several mappings of one address the one with the lowest IOVA is; see iova/va_index.h.
+ * was mapped by MAP_FILE is not found. On the kernel provider it is what the ledger knows; a mapping whose UNMAP failed, with no memory to
+ * find it again, is found from the next iof_va_index_open() on. Of several mappings of one address the one with the lowest IOVA is; see iova/va_index.h.
  */
 #ifndef IOMMUFD_FAST_VA_H
 #define IOMMUFD_FAST_VA_H

@@ -20,6 +20,7 @@
 
 #include "iommufd_fast_kernel.h"
 #include "iova/recycle.h"
+#include "iova/va_index.h"
 #include "provider/provider.h"
 #include "util/lock.h"
 #include "util/slab.h"
@@ -38,7 +39,8 @@ struct iofi_kmap {
 	uint64_t address; /* or the offset in the file */
 	uint64_t slot, slot_bytes; /* what was taken */
 	uint32_t flags; /* as struct iof_mapping_info has them */
-	uint8_t state, place;
+	uint8_t state, place : 4;
+	bool shown : 1; /* in the address index */
 	uint16_t epoch; /* the space's, when the place was taken */
 };
 
@@ -70,6 +72,7 @@ struct iofi_kioas {
 	struct iof_space *space;
 	struct iof_recycle *recycle;
 	struct iof_slab records;
+	struct iof_va_index *va_index; /* NULL: nobody asked for it. Changes under the written gate */
 	struct iofi_kranges usable, allowed; /* as read last from the kernel; as given to it last */
 	uint64_t alignment, granule, bytes, n_maps, n_unmaps, n_copies;
 	struct iof_kernel_counts counts;
@@ -170,6 +173,21 @@ int iofi_kspace_build(struct iofi_kioas *io); /* anew, from the usable and the a
 void iofi_kspace_allow(struct iofi_kioas *io, const struct iof_range *ranges, size_t n); /* takes the lock itself */
 void iofi_kspace_destroy(struct iofi_kioas *io);
 
+/* ---- the address index (kernel_va.c) ---- */
+
+/* With the gate, read or written; without the lock or with it. Nothing happens without an index. */
+int iofi_kva_add(struct iofi_kioas *io, const struct iofi_kmap *m); /* its system call is done; -ENOMEM */
+void iofi_kva_drop(struct iofi_kioas *io, const struct iofi_kmap *m); /* added, but it does not go live */
+/* Under the lock. */
+void iofi_kva_added(const struct iofi_kioas *io, struct iofi_kmap *m); /* it was added, and goes live */
+void iofi_kva_hide(struct iofi_kioas *io, struct iofi_kmap *m);
+int iofi_kva_show(struct iofi_kioas *io, struct iofi_kmap *m); /* -ENOMEM: it is not found */
+/* Under the written gate. They take the lock. */
+void iofi_kva_hide_range(struct iofi_kioas *io, struct iof_range r);
+int iofi_kva_show_range(struct iofi_kioas *io, struct iof_range r);
+void iofi_kva_fini(struct iofi_kioas *io);
+int iofi_kernel_va_index(struct iof_handle *h, uint32_t ioas_id, struct iof_va_index **out);
+
 /* ---- commands ---- */
 
 int iofi_kpeek(void *to, size_t known, const void *arg); /* the caller's struct, zero where it ends early; -EFAULT */
@@ -220,6 +238,7 @@ int64_t iofi_kernel_endpoints(struct iof_handle *h, uint32_t dev_id, uint32_t io
 int iofi_kernel_ioas_stats(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_stats *out);
 int iofi_kernel_hwpt_stats(struct iof_handle *h, uint32_t hwpt_id, struct iof_hwpt_stats *out);
 int iofi_kernel_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, uint64_t last, struct iof_mapping_info *out);
+int iofi_kernel_entries(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_entries *out);
 int iofi_kernel_place(struct iof_handle *h, uint32_t ioas_id, uint64_t address, uint64_t length, uint64_t *iova);
 
 /* ---- devices (kernel_device.c) ---- */

@@ -77,8 +77,10 @@ static int map_shared(struct iofi_kcontext *ctx, struct iofi_kioas *io, struct i
 	int rc = first ? first : submit_all(ctx, io, many, records, n, &done);
 
 	if (rc)
-		for (size_t i = 0; i < done; i++)
+		for (size_t i = 0; i < done; i++) {
+			iofi_kva_drop(io, records[i]);
 			iofi_kernel_unmap_range(ctx, io->id, records[i]->range);
+		}
 	many->failed = first ? n : done;
 	finish_all(io, many, records, n, rc, own);
 	return rc;
@@ -92,6 +94,7 @@ static void undo(struct iofi_kcontext *ctx, struct iofi_kioas *io, const struct 
 
 	while (n--)
 		if (!iof_range_make(iovas[n], many->lengths[n], &r)) {
+			iofi_kva_hide_range(io, r);
 			iofi_kernel_unmap_range(ctx, io->id, r);
 			iof_lock_take(&io->lock);
 			iofi_kmap_evict(io, r);

@@ -114,6 +114,8 @@ static const struct iof_provider context_provider = {
 	.hwpt_stats = iofi_kernel_hwpt_stats,
 	.ioas_mapping = iofi_kernel_mapping,
 	.place = iofi_kernel_place,
+	.ioas_entries = iofi_kernel_entries,
+	.va_index = iofi_kernel_va_index,
 };
 
 bool iofi_kcontext_is(const struct iof_handle *h)

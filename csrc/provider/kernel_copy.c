@@ -93,6 +93,24 @@ static int make_records(struct copy *y)
 	return 0;
 }
 
+static void unlist_one(struct iofi_kioas *io, struct iofi_kmap *m)
+{
+	iof_index_remove(io->maps, m->range.start);
+	iofi_kva_hide(io, m);
+	iofi_kspace_give(io, m);
+}
+
+static int claim_one(struct iofi_kioas *io, struct iofi_kmap *m)
+{
+	int rc = iofi_kspace_claim(io, m);
+
+	if (!rc)
+		rc = iofi_kva_show(io, m);
+	if (rc)
+		unlist_one(io, m);
+	return rc;
+}
+
 static int list_records(struct copy *y)
 {
 	struct iofi_kioas *io = y->dst;
@@ -100,14 +118,10 @@ static int list_records(struct copy *y)
 
 	for (size_t i = 0; i < y->n && !rc; i++) {
 		rc = iofi_kmap_insert(io, y->records[i]);
-		if (!rc && iofi_kspace_claim(io, y->records[i])) {
-			iof_index_remove(io->maps, y->records[i]->range.start);
-			rc = -ENOMEM;
-		}
-		for (size_t k = 0; rc && k < i; k++) {
-			iof_index_remove(io->maps, y->records[k]->range.start);
-			iofi_kspace_give(io, y->records[k]);
-		}
+		if (!rc)
+			rc = claim_one(io, y->records[i]);
+		for (size_t k = 0; rc && k < i; k++)
+			unlist_one(io, y->records[k]);
 	}
 	return rc;
 }

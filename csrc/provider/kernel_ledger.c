@@ -43,6 +43,7 @@ void iofi_kioas_put(struct iofi_kioas *io)
 {
 	if (atomic_fetch_sub_explicit(&io->refs, 1, memory_order_acq_rel) != 1)
 		return;
+	iofi_kva_fini(io);
 	iofi_kspace_destroy(io);
 	iof_index_destroy(io->blocked);
 	iof_index_destroy(io->maps);
@@ -68,6 +69,7 @@ int iofi_kmap_insert(struct iofi_kioas *io, struct iofi_kmap *m)
 
 void iofi_kmap_remove(struct iofi_kioas *io, struct iofi_kmap *m)
 {
+	iofi_kva_hide(io, m);
 	iof_index_remove(io->maps, m->range.start);
 	iofi_kspace_give(io, m);
 	iof_slab_put(&io->records, m);

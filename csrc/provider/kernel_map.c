@@ -117,6 +117,16 @@ static bool is_outdated(struct iofi_kcontext *ctx, struct iofi_kioas *io, const 
 	return outdated;
 }
 
+/* It is mapped; without the memory to find it, it is not. */
+static int show(struct iofi_kcontext *ctx, struct iofi_kioas *io, const struct iofi_kmap *m)
+{
+	int rc = iofi_kva_add(io, m);
+
+	if (rc)
+		iofi_kernel_unmap_range(ctx, io->id, m->range);
+	return rc;
+}
+
 int iofi_kmap_submit(struct iofi_kcontext *ctx, struct iofi_kioas *io, struct iofi_krequest *rq, struct iofi_kmap *m)
 {
 	bool read = false;
@@ -124,7 +134,9 @@ int iofi_kmap_submit(struct iofi_kcontext *ctx, struct iofi_kioas *io, struct io
 
 	for (unsigned tries = 1;; tries++) {
 		rc = call(ctx, rq, m->range.start);
-		if (!rc || !rq->own || (rc != -EEXIST && rc != -EINVAL))
+		if (!rc)
+			return show(ctx, io, m);
+		if (!rq->own || (rc != -EEXIST && rc != -EINVAL))
 			return rc;
 		if (rc == -EEXIST && tries >= TRIES)
 			return give_up(io);
@@ -145,6 +157,7 @@ void iofi_kmap_finish(struct iofi_kioas *io, struct iofi_kmap *m, int rc, bool o
 		iofi_kmap_remove(io, m);
 	} else {
 		m->state = IOFI_KMAP_LIVE;
+		iofi_kva_added(io, m);
 		io->bytes += iof_range_length(m->range);
 		io->n_maps++;
 		io->counts.own += own;
@@ -159,9 +172,14 @@ static int take_in(struct iofi_kioas *io, struct iofi_kmap *m)
 
 	iofi_kmap_evict(io, m->range);
 	rc = iofi_kmap_insert(io, m);
-	if (!rc && iofi_kspace_claim(io, m)) {
+	if (rc)
+		return rc;
+	rc = iofi_kspace_claim(io, m);
+	if (!rc)
+		rc = iofi_kva_add(io, m);
+	if (rc) {
 		iof_index_remove(io->maps, m->range.start);
-		rc = -ENOMEM;
+		iofi_kspace_give(io, m);
 	}
 	return rc;
 }
@@ -198,14 +216,16 @@ static struct iofi_kmap *new_record(struct iofi_kioas *io, const struct iofi_kre
 int iofi_kmap_exclusive(struct iofi_kcontext *ctx, struct iofi_kioas *io, struct iofi_krequest *rq, void *arg)
 {
 	struct iofi_kmap *m = new_record(io, rq);
+	struct iof_range r = { 1, 0 };
 	int rc, undone = 0;
 
 	if (!m)
 		return -ENOMEM;
 	rc = iofi_kcall(ctx, rq->cmd, arg);
 	if (!rc) {
-		m->range.start = answered_iova(rq->cmd, arg, rq->iova);
-		m->range.last = m->range.start + (rq->length - 1);
+		r.start = answered_iova(rq->cmd, arg, rq->iova);
+		r.last = r.start + (rq->length - 1);
+		m->range = r;
 	}
 	iof_lock_take(&io->lock);
 	if (!rc)
@@ -218,7 +238,7 @@ int iofi_kmap_exclusive(struct iofi_kcontext *ctx, struct iofi_kioas *io, struct
 	}
 	iof_lock_drop(&io->lock);
 	if (undone)
-		iofi_kernel_unmap_range(ctx, io->id, m->range);
+		iofi_kernel_unmap_range(ctx, io->id, r); /* the record is somebody else's by now */
 	return rc ? rc : undone;
 }
 

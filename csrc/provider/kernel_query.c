@@ -2,6 +2,7 @@
 /* What is asked of a context in the kernel and answered from the ledger. None of it waits for a system call of another thread. */
 #include <errno.h>
 
+#include "provider/entries.h"
 #include "provider/kernel.h"
 
 /* ---- translate ---- */
@@ -240,6 +241,37 @@ int iofi_kernel_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, 
 	iof_lock_drop(&io->lock);
 	iofi_kioas_put(io);
 	return m ? 0 : -ENOENT;
+}
+
+static void add_record(struct iofi_count *c, const struct iofi_kmap *m)
+{
+	iofi_count_add(c, &(struct iofi_stretch){ .at = m->range,
+						  .address = m->address,
+						  .prot = m->flags & (IOF_MAP_READABLE | IOF_MAP_WRITEABLE),
+						  .joins = !(m->flags & IOF_MAPPING_FILE) && m->address != IOFI_NO_ADDRESS });
+}
+
+int iofi_kernel_entries(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_entries *out)
+{
+	struct iofi_kioas *io = iofi_kioas_get(iofi_kcontext(h), ioas_id);
+	struct iofi_count c = { .out = out, .sizes = IOFI_USUAL_SIZES };
+	struct iof_range r = IOF_RANGE_ALL;
+	struct iofi_kmap *m;
+
+	if (!io)
+		return -ENOENT;
+	*out = (struct iof_ioas_entries){ .limit = UINT64_MAX };
+	iof_lock_take(&io->lock);
+	while ((m = first_live(io, r))) {
+		add_record(&c, m);
+		if (m->range.last == UINT64_MAX)
+			break;
+		r.start = m->range.last + 1;
+	}
+	iofi_count_end(&c);
+	iof_lock_drop(&io->lock);
+	iofi_kioas_put(io);
+	return 0;
 }
 
 /* Where a map would go if it were one of several in a row: in the ordered part of the space, not in a window of recycle's. */

@@ -22,6 +22,7 @@ struct iofi_kmap *iofi_kunmap_mark(struct iofi_kioas *io, uint64_t iova, uint64_
 	if (!m || m->range.start != r.start || m->range.last != r.last || m->state != IOFI_KMAP_LIVE)
 		return NULL;
 	m->state = IOFI_KMAP_UNMAPPING;
+	iofi_kva_hide(io, m);
 	return m;
 }
 
@@ -35,10 +36,12 @@ static void drop_record(struct iofi_kioas *io, struct iofi_kmap *m)
 void iofi_kunmap_finish(struct iofi_kioas *io, struct iofi_kmap *m, int rc)
 {
 	io->n_unmaps += !rc;
-	if (rc && rc != -ENOENT)
+	if (rc && rc != -ENOENT) {
 		m->state = IOFI_KMAP_LIVE;
-	else
+		iofi_kva_show(io, m); /* no memory: kernel_va.c */
+	} else {
 		drop_record(io, m);
+	}
 }
 
 /* ---- any range ---- */
@@ -78,12 +81,17 @@ static void drop_gone(struct iofi_kcontext *ctx, struct iofi_kioas *io, struct i
 int iofi_kunmap_exclusive(struct iofi_kcontext *ctx, struct iofi_kioas *io, void *c, uint64_t iova, uint64_t length)
 {
 	struct iof_range r = IOF_RANGE_ALL;
-	int rc = iofi_kcall(ctx, IOF_CMD_IOAS_UNMAP, c), bad = 0;
+	int rc, bad = 0;
 
 	if (length != UINT64_MAX || iova)
 		bad = iof_range_make(iova, length, &r);
 	if (!bad)
+		iofi_kva_hide_range(io, r);
+	rc = iofi_kcall(ctx, IOF_CMD_IOAS_UNMAP, c);
+	if (!bad) {
 		drop_gone(ctx, io, r, !rc);
+		iofi_kva_show_range(io, r);
+	}
 	if (!rc) {
 		iof_lock_take(&io->lock);
 		io->n_unmaps++;

@@ -15,6 +15,15 @@ def map_many(
     lengths: ArrayLike,
     iovas: ArrayLike | None = None,
 ) -> tuple[int, int, NDArray[np.uint64]]: ...
+def copy_many(
+    h: ContextHandle,
+    dst: int,
+    src: int,
+    flags: int,
+    iovas: ArrayLike,
+    lengths: ArrayLike,
+    places: ArrayLike | None = None,
+) -> tuple[int, int, NDArray[np.uint64]]: ...
 def unmap_many(
     h: ContextHandle, ioas: int, iovas: ArrayLike, lengths: ArrayLike
 ) -> tuple[int, NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint64]]: ...

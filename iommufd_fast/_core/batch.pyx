@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # cython: language_level=3, freethreading_compatible=False
-"""Batches over NumPy uint64 arrays: map_many, unmap_many, translate, leaves. The GIL is released around each."""
+"""Batches over NumPy uint64 arrays: map_many, copy_many, unmap_many, translate, leaves. The GIL is released around each."""
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 
 cimport numpy as cnp
 
 from iommufd_fast._core.args cimport u64, u64_values
 from iommufd_fast._core.capi cimport *
+from iommufd_fast._core.capi_memory cimport iof_copy_many, iof_copy_many_args
 from iommufd_fast._core.channel cimport Handle
 from iommufd_fast._core.commands cimport ContextHandle
 
@@ -48,6 +49,27 @@ def map_many(ContextHandle h not None, uint32_t ioas, uint32_t flags, int policy
     h.enter()
     with nogil:
         err = iof_map_many(h.h, &many)
+    h.leave()
+    return err, many.failed, out
+
+
+def copy_many(ContextHandle h not None, uint32_t dst, uint32_t src, uint32_t flags, iovas, lengths, places=None):
+    """Copy ranges, all or nothing: (0 or the negative errno, the entry that failed, IOVAs in `dst`)."""
+    cdef iof_copy_many_args many
+    cdef int err
+    cdef cnp.ndarray a = as_array(iovas, "iovas", -1)
+    cdef cnp.ndarray n = as_array(lengths, "lengths", a.shape[0])
+    cdef cnp.ndarray out
+    if places is None:
+        out = np.zeros(a.shape[0], np.uint64)
+    else:
+        out = np.array(as_array(places, "dst_iovas", a.shape[0]))
+        flags |= IOF_MAP_FIXED_IOVA
+    many = iof_copy_many_args(sizeof(many), dst, src, flags, a.shape[0], <const uint64_t *>cnp.PyArray_DATA(a),
+                              <const uint64_t *>cnp.PyArray_DATA(n), <uint64_t *>cnp.PyArray_DATA(out), 0)
+    h.enter()
+    with nogil:
+        err = iof_copy_many(h.h, &many)
     h.leave()
     return err, many.failed, out
 

@@ -52,6 +52,17 @@ cdef extern from "iommufd_fast_reshape.h" nogil:
         uint64_t mappings, coalesced, limit
         uint64_t leaves[64]
         uint64_t fewest
+        bint has_leaves
 
+    struct iof_copy_many_args "iof_copy_many":
+        size_t size
+        uint32_t dst_ioas_id, src_ioas_id, flags
+        size_t n
+        const uint64_t *src_iovas
+        const uint64_t *lengths
+        uint64_t *iovas
+        size_t failed
+
+    int iof_copy_many(iof_handle *ctx, iof_copy_many_args *many)
     int iof_replace(iof_handle *ctx, const iof_replace_args *rq)
     int iof_ioas_entries(iof_handle *ctx, uint32_t ioas_id, iof_ioas_entries_out *out)

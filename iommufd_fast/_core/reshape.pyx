@@ -60,7 +60,7 @@ def replace(ContextHandle h not None, uint32_t ioas, uint32_t flags, int policy,
 
 
 def entries(ContextHandle h not None, uint32_t ioas):
-    """(mappings, coalesced, limit, {bytes: leaves}, fewest leaves), or a negative errno."""
+    """(mappings, coalesced, limit, {bytes: leaves} or None, fewest leaves), or a negative errno."""
     cdef iof_ioas_entries_out e
     cdef int err
     h.enter()
@@ -69,7 +69,8 @@ def entries(ContextHandle h not None, uint32_t ioas):
     h.leave()
     if err < 0:
         return err
-    return e.mappings, e.coalesced, e.limit, {1 << i: e.leaves[i] for i in range(64) if e.leaves[i]}, e.fewest
+    leaves = {1 << i: e.leaves[i] for i in range(64) if e.leaves[i]} if e.has_leaves else None
+    return e.mappings, e.coalesced, e.limit, leaves, e.fewest
 
 
 def trim(Mapping m not None, uint64_t inside, uint64_t size):

@@ -17,7 +17,6 @@ from iommufd_fast._core.origins cimport tracking
 import numpy as np
 
 from iommufd_fast._core.origins import origin
-from iommufd_fast.errors import failed
 
 cnp.import_array()
 
@@ -84,8 +83,8 @@ def map_sg(IoasCore ioas not None, entries, iova, uint32_t flags, trusted):
     h.leave()
     if err:
         entry = f"entry {sg.failed} of " if sg.failed < <size_t>n else ""
-        raise failed(err, "map", f"cannot map {entry}a list of {n} into IOAS {ioas.id}",
-                     index=sg.failed if sg.failed < <size_t>n else None)
+        raise ioas._refused(err, f"cannot map {entry}a list of {n} into IOAS {ioas.id}", int(lengths.sum()), sg.policy,
+                            sg.failed if sg.failed < <size_t>n else None)
     return finish(whole, parts, iovas, sg.iova)
 
 

@@ -56,7 +56,7 @@ class KernelPythonPath(PythonPath):
     """PythonPath on a kernel's context."""
 
     def __init__(self, case: Case, clock: Clock, device: str) -> None:
-        self.clock, self.trusted, self.table = clock, False, 0
+        self.clock, self.policy, self.table = clock, "probe", 0
         self.handles, self.slots, self.indexes, self.single = [], [], [], None
         self.ctx = iof.open("kernel", iova=case.iova)
         try:

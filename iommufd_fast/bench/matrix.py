@@ -31,7 +31,7 @@ class Case:
     ----------
     preset : {"intel", "amd", "kernel"}
         The IOMMU that the engine imitates, or "kernel" where a kernel drives one.
-    policy : {"trust", "probe", "pin"}
+    policy : {"trust", "probe", "mlock", "io_uring", "pin"}
         How the engine holds memory; a kernel pins it.
     path : {"c", "python"}
         iof_ioctl() (of a kernel iof_submit()) in a C loop, or the Python control plane.

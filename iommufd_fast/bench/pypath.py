@@ -41,7 +41,7 @@ class PythonPath(DmaProof):
     def __init__(self, case: Case, clock: Clock) -> None:
         self.clock = clock
         self.machine = iof.Machine(case.preset, groups=(1,), policy=case.policy)
-        self.trusted = case.policy == "trust"
+        self.policy = case.policy
         self.ctx = self.machine.open()
         self.dev = self.ctx.bind(iof.SoftDevice(case.preset, machine=self.machine))
         self.ioas = self.ctx.ioas()
@@ -54,7 +54,7 @@ class PythonPath(DmaProof):
 
     def fill(self, live: Live) -> None:
         if len(live.addresses):
-            live.iovas[:] = self.ioas.map_many(live.addresses, live.lengths, trusted=self.trusted)
+            live.iovas[:] = self.ioas.map_many(live.addresses, live.lengths, policy=self.policy)
 
     def pair(self, work: Work, live: Live, n: int, rng: np.random.Generator) -> Times:
         look_iovas, look_addresses = (a.tolist() for a in looks(live, n, rng))
@@ -141,11 +141,11 @@ class PythonPath(DmaProof):
         addresses, lengths = work.cycle(size), np.full(size, work.length, np.uint64)
         times = {op: [0] * n for op in OPS}
         tm, tt, tu = times.values()
-        ioas, trusted, now = self.ioas, self.trusted, perf_counter_ns
+        ioas, policy, now = self.ioas, self.policy, perf_counter_ns
         with _no_gc():
             for i in range(n):
                 t0 = now()
-                iovas = ioas.map_many(addresses, lengths, trusted=trusted)
+                iovas = ioas.map_many(addresses, lengths, policy=policy)
                 t1 = now()
                 seen, _ = ioas.translate(iovas)
                 t2 = now()

@@ -50,7 +50,7 @@ def slots_of(case: Case) -> int:
 
 class Live:
     """4 KiB pages to be kept mapped. Under `trust` each mapping has its own page, and no page is ever touched;
-    `probe` and a kernel's pins touch, so there the mappings share 64 MiB."""
+    the other policies and a kernel's pins touch, so there the mappings share 64 MiB (and RLIMIT_MEMLOCK of `mlock`)."""
 
     def __init__(self, case: Case) -> None:
         page = 4096

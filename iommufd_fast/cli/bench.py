@@ -153,7 +153,10 @@ class _Group(click.Group):
 @click.option("--batch", "batches", type=_BATCHES, help="Ranges per call; 1 is the single call.  [1,16,64,512]")
 @click.option("--live", type=_COUNTS, help="4K mappings that exist meanwhile.  [0,1000,20000,1000000]")
 @click.option(
-    "--policy", "policies", type=_words(*matrix.POLICIES), help="How memory is held.  [trust,probe; quick: trust]"
+    "--policy",
+    "policies",
+    type=_words(*matrix.POLICIES),
+    help="How memory is held; what mlock and io_uring may hold: `iommufd-fast limits`.  [trust,probe; quick: trust]",
 )
 @click.option(
     "--pattern", "patterns", type=_words(*matrix.PATTERNS), help="pair: map, unmap; churn: a random live one anew."

@@ -9,6 +9,7 @@
 #include "check.h"
 #include "engine.h"
 #include "iommufd_fast_kernel.h"
+#include "iommufd_fast_va.h"
 #include "util/alloc.h"
 
 struct rig {
@@ -19,6 +20,7 @@ struct rig {
 	uint64_t low; /* IOVAs below are refused, and not in the ranges, once it is set */
 	int map_error; /* what the map_after-th MAP from now answers, once */
 	long map_after;
+	int unmap_error; /* what the next UNMAP answers, once */
 	_Atomic long calls;
 };
 
@@ -29,6 +31,14 @@ static inline int rig_ranges(struct rig *r, int fd, struct iof_cmd_ioas_iova_ran
 
 	if (!rc && c->num_iovas && list[0].start < r->low)
 		list[0].start = r->low;
+	return rc;
+}
+
+static inline int rig_take_error(int *error)
+{
+	int rc = *error;
+
+	*error = 0;
 	return rc;
 }
 
@@ -44,6 +54,8 @@ static inline int rig_ioctl(void *data, int fd, unsigned long cmd, void *arg)
 		return -EINVAL;
 	if (cmd == IOF_CMD_IOAS_MAP && r->map_after && !--r->map_after)
 		return r->map_error;
+	if (cmd == IOF_CMD_IOAS_UNMAP && r->unmap_error)
+		return rig_take_error(&r->unmap_error);
 	return r->inner.ioctl(r->inner.data, fd, cmd, arg);
 }
 
@@ -133,14 +145,20 @@ static inline struct rig *rig_open_with(enum iof_iova_choice choice)
 	return r;
 }
 
-/* Everything goes, and nothing is left. */
-static inline void rig_close_all(struct rig *r)
+/* The context is closed: nothing is left. */
+static inline void rig_end(struct rig *r)
 {
-	iof_close(r->ctx);
 	CHECK_EQ(atomic_load(&r->memory.live_bytes), 0);
 	CHECK(iof_machine_is_valid(r->m));
 	iof_machine_put(r->m);
 	free(r);
+}
+
+/* Everything goes, and nothing is left. */
+static inline void rig_close_all(struct rig *r)
+{
+	iof_close(r->ctx);
+	rig_end(r);
 }
 
 /* Is what the ledger says what the engine says? */
@@ -161,6 +179,38 @@ static inline void rig_compare_maps(struct rig *r, uint32_t ioas)
 		CHECK_EQ(ours.flags, theirs.flags);
 		at = ours.last + 1;
 	} while (at);
+}
+
+/* Is in the address index what the engine has mapped, and nothing else? */
+static inline void rig_compare_index(struct rig *r, uint32_t ioas, const struct iof_va_index *ix)
+{
+	struct iof_mapping_info m;
+	struct iof_va_stats stats;
+	uint64_t at = 0, runs = 0;
+
+	while (!iof_ioas_mapping(r->under, ioas, at, UINT64_MAX, &m)) {
+		if (!(m.flags & IOF_MAPPING_FILE)) {
+			CHECK(iof_va_index_has(ix, m.address, m.last - m.iova + 1, m.iova));
+			runs++;
+		}
+		at = m.last + 1;
+		if (!at)
+			break;
+	}
+	iof_va_index_stats(ix, &stats);
+	CHECK_EQ(stats.runs, runs);
+	CHECK(iof_va_index_is_valid(ix));
+}
+
+/* Its IOAS is gone, so it is empty; one reference less. */
+static inline void rig_put_index(struct iof_va_index *ix)
+{
+	struct iof_va_stats stats;
+
+	iof_va_index_stats(ix, &stats);
+	CHECK_EQ(stats.runs, 0);
+	CHECK(iof_va_index_is_valid(ix));
+	iof_va_index_put(ix);
 }
 
 static inline void rig_compare_ends(struct rig *r)

@@ -4,6 +4,8 @@
  *
  * Some of these need another call at one exact moment. The allocator is ours, so it can make that call: `hook` runs when the engine asks for memory.
  */
+#include <sys/mman.h>
+
 #include "check.h"
 #include "engine.h"
 #include "util/alloc.h"
@@ -186,6 +188,51 @@ TEST(unmap_many_equals_unmaps)
 	many.ioas_id = dev_id;
 	CHECK_EQ(iof_unmap_many(ctx, &many), -ENOENT);
 	close_all();
+}
+
+/* In any order, some twice, some across several mappings or beside them: what is unmapped, and what each answers, is as call by call. */
+static void random_unmaps(uint64_t seed, bool as_batch, uint64_t *digest_out, int32_t *errors, uint64_t *bytes)
+{
+	enum { CALLS = 200, MAPS = 150 };
+	static uint64_t froms[CALLS], ns[CALLS];
+	struct iof_unmap_many many = { .n = CALLS, .iovas = froms, .lengths = ns, .unmapped = bytes, .errors = errors };
+	char *buf = pages_of(MAPS);
+
+	open_plain();
+	many.ioas_id = ioas;
+	for (uint64_t i = 0; i < MAPS; i++) {
+		uint64_t iova = 0x100000 + i * PAGE;
+
+		CHECK_EQ(map_at(ctx, ioas, buf + i * PAGE, PAGE, RW | IOF_MAP_FIXED_IOVA, &iova), 0);
+	}
+	for (unsigned i = 0; i < CALLS; i++) {
+		froms[i] = 0x100000 + check_random(&seed) % (MAPS + 8) * PAGE;
+		ns[i] = check_random(&seed) % 20 ? PAGE : check_random(&seed) % 4 * PAGE / 2;
+	}
+	if (as_batch)
+		CHECK(iof_unmap_many(ctx, &many) > 50);
+	for (unsigned i = 0; i < CALLS && !as_batch; i++)
+		errors[i] = unmap(ctx, ioas, froms[i], ns[i], &bytes[i]);
+	*digest_out = digest();
+	close_all();
+	munmap(buf, MAPS * PAGE);
+}
+
+TEST(unmap_many_in_any_order)
+{
+	uint64_t digests[2], bytes[2][200];
+	int32_t errors[2][200];
+
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		printf("seed %llu\n", (unsigned long long)seed);
+		for (int batch = 0; batch < 2; batch++)
+			random_unmaps(seed * 0x9e3779b97f4a7c15, batch, &digests[batch], errors[batch], bytes[batch]);
+		CHECK_EQ(digests[0], digests[1]);
+		for (int i = 0; i < 200; i++) {
+			CHECK_EQ(errors[0][i], errors[1][i]);
+			CHECK(errors[0][i] || bytes[0][i] == bytes[1][i]);
+		}
+	}
 }
 
 TEST(translate_in_sections)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Random commands through the kernel provider over an engine. After each the ledger must say what the engine says: every mapping with its
- * address and flags, every endpoint with its page table and IOAS, and the same counts.
+ * address and flags, every endpoint with its page table and IOAS, and the same counts; the address index too, where somebody asked for it.
  */
+#include "iommufd_fast_reshape.h"
 #include "kernel_rig.h"
 
 #define IOASES 3
@@ -13,6 +14,7 @@ static struct {
 	struct rig *r;
 	struct iof_handle *devices[DEVICES];
 	uint32_t dev_ids[DEVICES], ioases[IOASES], hwpts[4];
+	struct iof_va_index *indexes[IOASES];
 	uint64_t seed;
 	char *memory;
 	unsigned long good;
@@ -117,6 +119,22 @@ static void op_many(void)
 		did(iof_unmap_many(w.r->ctx, &un) == (int64_t)un.n ? 0 : -1);
 }
 
+static void forget_index(uint32_t which)
+{
+	if (w.indexes[which])
+		rig_put_index(w.indexes[which]);
+	w.indexes[which] = NULL;
+}
+
+static void op_index(void)
+{
+	uint32_t which = (uint32_t)below(IOASES);
+
+	if (w.indexes[which])
+		iof_va_index_put(w.indexes[which]);
+	CHECK_EQ(iof_va_index_open(w.r->ctx, w.ioases[which], &w.indexes[which]), 0);
+}
+
 static void op_objects(void)
 {
 	uint32_t which = (uint32_t)below(IOASES), dev = (uint32_t)below(DEVICES), slot = (uint32_t)below(4);
@@ -125,8 +143,10 @@ static void op_objects(void)
 
 	switch (below(4)) {
 	case 0:
-		if (!destroy(w.r->ctx, w.ioases[which]))
+		if (!destroy(w.r->ctx, w.ioases[which])) {
+			forget_index(which);
 			CHECK_EQ(ioas_alloc(w.r->ctx, &w.ioases[which]), 0);
+		}
 		return;
 	case 1:
 		did(destroy(w.r->ctx, w.hwpts[slot]));
@@ -183,6 +203,7 @@ static void op_device(void)
 
 static void compare_stats(void)
 {
+	struct iof_ioas_entries here, there;
 	struct iof_ioas_stats ours, theirs;
 	struct iof_hwpt_stats h, t;
 
@@ -194,6 +215,12 @@ static void compare_stats(void)
 		CHECK_EQ(ours.hwpts, theirs.hwpts);
 		CHECK_EQ(ours.endpoints, theirs.endpoints);
 		CHECK_EQ(ours.alignment, theirs.alignment);
+		CHECK_EQ(iof_ioas_entries(w.r->ctx, w.ioases[i], &here), 0);
+		CHECK_EQ(iof_ioas_entries(w.r->under, w.ioases[i], &there), 0);
+		CHECK_EQ(here.mappings, there.mappings);
+		CHECK_EQ(here.coalesced, there.coalesced);
+		CHECK_EQ(here.fewest, there.fewest);
+		CHECK(!here.has_leaves && here.limit == UINT64_MAX);
 	}
 	for (int i = 0; i < 4; i++) {
 		int rc = iof_hwpt_stats(w.r->ctx, w.hwpts[i], &h);
@@ -210,7 +237,7 @@ static void compare_stats(void)
 static void run(uint64_t seed, unsigned steps)
 {
 	static void (*const ops[])(void) = { op_map, op_map, op_map, op_unmap, op_unmap, op_unmap, op_copy, op_many, op_objects, op_device,
-					     op_device, op_allow };
+					     op_device, op_allow, op_index };
 
 	w.seed = seed;
 	w.r = rig_make((uint32_t[]){ 2, 1, 2 }, 3);
@@ -220,8 +247,11 @@ static void run(uint64_t seed, unsigned steps)
 	for (unsigned step = 0; step < steps; step++) {
 		ops[below(sizeof(ops) / sizeof(ops[0]))]();
 		rig_compare_ends(w.r);
-		for (int i = 0; i < IOASES; i++)
+		for (int i = 0; i < IOASES; i++) {
 			rig_compare_maps(w.r, w.ioases[i]);
+			if (w.indexes[i])
+				rig_compare_index(w.r, w.ioases[i], w.indexes[i]);
+		}
 		compare_stats();
 	}
 	for (int i = 0; i < DEVICES; i++) {
@@ -230,7 +260,10 @@ static void run(uint64_t seed, unsigned steps)
 		w.dev_ids[i] = 0;
 	}
 	memset(w.hwpts, 0, sizeof(w.hwpts));
-	rig_close_all(w.r);
+	iof_close(w.r->ctx);
+	for (uint32_t i = 0; i < IOASES; i++)
+		forget_index(i);
+	rig_end(w.r);
 }
 
 TEST(the_ledger_says_what_the_engine_says)

@@ -91,7 +91,8 @@ static void *asks(void *seed)
 	struct iof_endpoint_info ends[8];
 	struct iof_mapping_info m;
 	struct iof_ioas_stats s;
-	uint64_t iova = 0x40000000, address;
+	uint64_t iova = 0x40000000, address, length;
+	struct iof_va_index *ix;
 
 	(void)seed;
 	while (!atomic_load(&over)) {
@@ -99,8 +100,22 @@ static void *asks(void *seed)
 		iof_ioas_mapping(r->ctx, ioas[0], 0, UINT64_MAX, &m);
 		iof_ioas_stats(r->ctx, ioas[1], &s);
 		iof_translate(r->ctx, ioas[0], 1, &iova, &address, NULL);
+		if (iof_va_index_open(r->ctx, ioas[0], &ix))
+			abort(); /* CHECK is for the main thread */
+		for (uint64_t i = 0; i < 64; i++)
+			iof_va_to_iova(ix, (uintptr_t)memory + i * PAGE, &length);
+		iof_va_index_put(ix);
 	}
 	return NULL;
+}
+
+static void compare_index(int which)
+{
+	struct iof_va_index *ix;
+
+	CHECK_EQ(iof_va_index_open(r->ctx, ioas[which], &ix), 0);
+	rig_compare_index(r, ioas[which], ix);
+	iof_va_index_put(ix);
 }
 
 TEST(many_threads_on_one_context)
@@ -122,5 +137,7 @@ TEST(many_threads_on_one_context)
 	rig_compare_ends(r);
 	rig_compare_maps(r, ioas[0]);
 	rig_compare_maps(r, ioas[1]);
+	compare_index(0);
+	compare_index(1);
 	rig_close_all(r);
 }
