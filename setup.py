@@ -109,6 +109,11 @@ def newer_than(target: Path, depfile: Path) -> bool:
     return all(p.exists() and p.stat().st_mtime <= made for p in stamps)
 
 
+def depfile_of(ext: Extension) -> Path:
+    """Where the compiler says what a module was made from."""
+    return BUILD / "cython" / f"{ext.name.rpartition('.')[2]}.c.d"
+
+
 class Build(build):
     def initialize_options(self) -> None:
         super().initialize_options()
@@ -196,6 +201,9 @@ class BuildExt(build_ext):
         with ThreadPoolExecutor(JOBS) as pool:
             list(pool.map(self.translate, self.extensions))
         self.build_lib = str(BUILD / "modules")
+        for ext in self.extensions:
+            if not depfile_of(ext).exists():  # nobody knows any more what it was made from
+                Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
         try:
             super().build_extensions()
             made = [(ext, Path(self.get_ext_fullpath(ext.name))) for ext in self.extensions]
@@ -234,9 +242,8 @@ class BuildExt(build_ext):
         if STRICT and ("performance hint" in log.read_text() or "warning:" in log.read_text()):
             sys.exit(f"{log.read_text()}\nIOF_STRICT: Cython has remarks on {ext.sources[0]}")
         ext.sources = [os.path.relpath(out, ROOT)]
-        ext.extra_compile_args += ["-MMD", "-MF", f"{out}.d"]
-        made = Path(f"{out}.d")
-        ext.depends = [__file__, *dependencies(made)]
+        ext.extra_compile_args += ["-MMD", "-MF", str(depfile_of(ext))]
+        ext.depends = [__file__, *dependencies(depfile_of(ext))]
 
     def get_outputs(self) -> list[str]:
         return super().get_outputs() + [str(t) for _, t in self.placed(Path(self.build_lib) / PACKAGE)]

@@ -7,7 +7,6 @@ import errno
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from iommufd_fast._core import filemap, machines
 from iommufd_fast._core.vaindex import VaIndex, open_index
@@ -15,6 +14,7 @@ from iommufd_fast.errors import check, from_errno
 from iommufd_fast.sharing import Sharing
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
     from typing_extensions import Buffer
 
 

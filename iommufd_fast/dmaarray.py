@@ -6,13 +6,15 @@ from __future__ import annotations
 import errno
 import os
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from iommufd_fast._core.dmamemory import PAGES, DmaMemory, iova_of, remedy
 from iommufd_fast._core.ioascore import IoasCore
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 _SIZES = {"2M": 1 << 21, "1G": 1 << 30}
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import select
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +14,8 @@ from iommufd_fast._handle import Owned
 from iommufd_fast.errors import failed
 
 if TYPE_CHECKING:
+    import asyncio
+
     from iommufd_fast.kernel import KernelDevice
 
 KINDS = {"intx": vfio.PciIrq.INTX, "msi": vfio.PciIrq.MSI, "msix": vfio.PciIrq.MSIX}
@@ -85,6 +86,8 @@ class Interrupts(Owned):
     async def wait_async(self) -> dict[int, int]:
         """As `wait`, in an event loop: ``await irqs.wait_async()``."""
         self._check()
+        import asyncio  # late: it costs more than all the rest, and few wait this way
+
         loop = asyncio.get_running_loop()
         while not (found := self.poll()):
             came: asyncio.Future[None] = loop.create_future()

@@ -249,6 +249,6 @@ def bind_vfio(context: Iommufd, device: VfioDevice) -> KernelDevice:
         raise failed(number, "kernel bind", f"cannot bind {device}")
     index, group = check(context._h.endpoints(number, 0), "endpoints", f"no endpoints of {device}")[0][4:6]
     fields = {"context": context, "id": number, "index": index, "group": group, "_h": handle}
-    made = KernelDevice._new(**fields, _regions={}, _irqs=set())
+    made = KernelDevice._new(**fields, _asking=set(), _regions={}, _irqs=set())
     context._devices[number] = made
     return made

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from numpy.typing import DTypeLike
-
 from iommufd_fast._core import sglist
 from iommufd_fast._core.ioascore import access_flags
 from iommufd_fast._core.mapping import Mapping
@@ -18,6 +16,7 @@ from iommufd_fast.mapcache import MapCache
 from iommufd_fast.sharing import Sharing
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
     from typing_extensions import Buffer
 
 

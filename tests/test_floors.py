@@ -42,7 +42,7 @@ CORE_MODULES = {"iova": {"util", "iova"}, "pagetable": {"util", "pagetable"}, "p
 # Layers of the Python package, lowest first; a name is a module or folder directly under iommufd_fast.
 LAYERS = [
     {"_version", "_paths", "_elf"},
-    {"_core", "errors", "remedies"},  # errors.py: what an errno becomes; _core/_fail.py is its door
+    {"_core", "errors", "remedies", "_remedies"},  # errors.py: what an errno becomes; _core/_fail.py is its door
     {"uapi"},
     {"*"},  # the control plane: every name that stands nowhere else, and iommufd_fast/__init__.py
     {"vm"},  # a kernel in QEMU; knows nothing of what runs in it

@@ -9,6 +9,8 @@ from iommufd_fast._core.capi_memory cimport *
 from iommufd_fast._core.commands cimport ContextHandle
 from iommufd_fast._core.mapping cimport Mapping
 
+cimport cython
+
 
 cdef int tell(void *arg, uint64_t done, uint64_t total) noexcept with gil:
     """Called by C in the thread that called map_parallel; what the callback raises comes out there."""
@@ -20,6 +22,7 @@ cdef int tell(void *arg, uint64_t done, uint64_t total) noexcept with gil:
         return 1
 
 
+@cython.internal
 cdef class Progress:
     cdef object call, error
 

@@ -68,7 +68,7 @@ def _rows(now: Limits) -> list[tuple[str, str]]:
     ]
 
 
-@click.command("limits")
+@click.command("limits", short_help="Show how much memory may be pinned here, and how to raise that.")
 @click.argument("need", type=Size(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def command(need: int | None, as_json: bool) -> None:

@@ -16,7 +16,7 @@ COMMANDS = {
     "run": "Run a program with /dev/iommu served by an engine in its own process.",
     "walk": "Walk page tables in a memory dump.",
     "doctor": "What this machine has for real DMA, and the first thing to fix.",
-    "limits": "Show how much memory may be locked or pinned here, and how to raise that.",
+    "limits": "Show how much memory may be pinned here, and how to raise that.",
     "info": "Show versions, the machine, and what this build has.",
 }
 

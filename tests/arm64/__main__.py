@@ -35,7 +35,6 @@ EMULATOR = {
     ("test_change_process", "a_child_that_lives"): CHILD,
     ("test_change_process", "a_child_whose_first_thread_has_ended"): CHILD,
     ("test_change_process", "private_memory_of_a_child"): CHILD,
-    ("test_contract_dispatch", "a_longer_struct_of_zeros_is_the_same"): MREMAP,
     ("test_contract_failures", "trusting_intel"): MREMAP,
     ("test_contract_failures", "probing_amd_with_identities"): MREMAP,
     ("test_contract_nested", "mmap_rules"): MREMAP,
