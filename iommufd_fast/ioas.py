@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from iommufd_fast.hwpt import Hwpt
 
 _ACCESS = {2: "w", 4: "r", 6: "rw"}
+_POLICIES = machines.POLICIES
+_map_many = batch.map_many  # in a batch of a few entries each look-up of a name counts
 
 
 class Ioas(DriverMemory, Addressing, Reshaping):
@@ -82,13 +84,10 @@ class Ioas(DriverMemory, Addressing, Reshaping):
         IommufdError
             ``.index`` is the entry that was refused, ``.errno`` says why. Nothing is mapped.
         """
-        self.check_open()
-        how = policy or ("trust" if trusted else "probe")
-        if how not in machines.POLICIES:
-            raise ValueError(f"policy must be one of {', '.join(map(repr, machines.POLICIES))}, not {policy!r}")
-        err, index, out = batch.map_many(
-            self.context._h, self.id, access_flags(access), machines.POLICIES[how], addresses, lengths, iovas
-        )
+        how = _POLICIES.get(policy or ("trust" if trusted else "probe"))
+        if how is None:
+            raise ValueError(f"policy must be one of {', '.join(map(repr, _POLICIES))}, not {policy!r}")
+        err, index, out = _map_many(self, access_flags(access), how, addresses, lengths, iovas)
         if err < 0:
             total = int(np.broadcast_to(np.asarray(lengths, np.uint64), out.shape).sum())
             what = f"cannot map entry {index} of the batch into {self._what()}"

@@ -32,8 +32,8 @@ int iof_index_create(struct iof_alloc *a, struct iof_index **out)
 	if (!ix)
 		return -ENOMEM;
 	ix->alloc = a;
-	iof_slab_init(&ix->leaves, a, sizeof(struct iofi_leaf), LEAF_BLOCK);
-	iof_slab_init(&ix->inners, a, sizeof(struct iofi_inner), INNER_BLOCK);
+	iof_slab_init_growing(&ix->leaves, a, sizeof(struct iofi_leaf), LEAF_BLOCK);
+	iof_slab_init_growing(&ix->inners, a, sizeof(struct iofi_inner), INNER_BLOCK);
 	leaf = iof_slab_get(&ix->leaves);
 	if (!leaf) {
 		iof_index_destroy(ix);

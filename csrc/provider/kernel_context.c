@@ -7,11 +7,15 @@
 
 #define DEV_IOMMU "/dev/iommu"
 
+/* Mostly the struct is ours, or longer: then one look has it all. Else its size is asked for first, as what lies behind it may be no memory. */
 int iofi_kpeek(void *to, size_t known, const void *arg)
 {
 	uint32_t size;
-	int rc = iof_copy_in(&size, (uintptr_t)arg, sizeof(size));
+	int rc = iof_copy_in(to, (uintptr_t)arg, known);
 
+	if (iof_likely(!rc && *(const uint32_t *)to >= known))
+		return 0;
+	rc = iof_copy_in(&size, (uintptr_t)arg, sizeof(size));
 	__builtin_memset(to, 0, known);
 	return rc ? rc : iof_copy_in(to, (uintptr_t)arg, size < known ? size : known);
 }

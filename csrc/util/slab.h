@@ -26,11 +26,16 @@ struct iof_slab {
 	uint32_t block_align; /* what parts are aligned to */
 	uint32_t parts_left; /* of the newest block: not yet begun */
 	bool known; /* iof_slab_init_known() */
+	bool grows; /* iof_slab_init_growing() */
+	uint64_t bytes; /* of all blocks */
 	uint64_t live;
 };
 
 /* object_size is rounded up to 8; block_size (bytes) 0 asks for the default of 64 KiB. */
 void iof_slab_init(struct iof_slab *s, struct iof_alloc *a, size_t object_size, size_t block_size);
+
+/* One for objects that are visited at random: large blocks, once there are many, which may become huge pages. */
+void iof_slab_init_growing(struct iof_slab *s, struct iof_alloc *a, size_t object_size, size_t block_size);
 
 /* One whose objects know it: see iof_slab_of(). It must not move. object_size: at most 4096. */
 void iof_slab_init_known(struct iof_slab *s, struct iof_alloc *a, size_t object_size);

@@ -3,12 +3,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iommufd_fast._core.commands import ContextHandle
+from iommufd_fast._core.ledger import Home
 
 LEAF: np.dtype[np.void]
 
 def map_many(
-    h: ContextHandle,
-    ioas: int,
+    ioas: Home,
     flags: int,
     policy: int,
     addresses: ArrayLike,

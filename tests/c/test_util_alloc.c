@@ -148,6 +148,39 @@ TEST(slab_keeps_objects_apart)
 	slab_walk(4000, SIZE_MAX, 4000);
 }
 
+/* Past the size from which blocks are large, every object is there by itself, and stays in its place. */
+TEST(slab_grows)
+{
+	enum { SIZE = 832, COUNT = 9000 }; /* 7 MiB */
+	static unsigned char *held[COUNT];
+	struct iof_alloc a;
+	struct iof_slab s;
+	uint64_t blocks;
+
+	iof_alloc_init_heap(&a);
+	iof_slab_init_growing(&s, &a, SIZE, 64 + 19 * SIZE);
+	for (unsigned i = 0; i < COUNT; i++) {
+		held[i] = iof_slab_get(&s);
+		CHECK(held[i]);
+		CHECK_EQ((uintptr_t)held[i] % 64, 0);
+		memset(held[i], (int)(i % 251), SIZE);
+	}
+	CHECK(iof_slab_is_valid(&s));
+	blocks = a.live_blocks;
+	CHECK(blocks < 300); /* small ones would be 474 */
+	for (unsigned i = 0; i < COUNT; i++) {
+		CHECK(held[i][0] == i % 251 && !memcmp(held[i], held[i] + 1, SIZE - 1));
+		iof_slab_put(&s, held[i]);
+	}
+	CHECK(iof_slab_is_valid(&s));
+	for (unsigned i = 0; i < COUNT; i++)
+		CHECK(iof_slab_get(&s));
+	CHECK_EQ(a.live_blocks, blocks);
+	iof_slab_fini(&s);
+	CHECK_EQ(a.live_bytes, 0);
+	CHECK(iof_slab_is_valid(&s));
+}
+
 TEST(slab_every_get_is_one_step)
 {
 	struct iof_alloc a;
