@@ -4,8 +4,6 @@ from collections.abc import Callable
 from iommufd_fast._core.commands import ContextHandle
 from iommufd_fast._core.mapping import Mapping
 
-class Progress: ...
-
 def map_parallel(
     h: ContextHandle,
     ioas: int,
