@@ -46,13 +46,14 @@ static inline void bench_keep(uint64_t v)
 	__asm__ volatile("" : : "r"(v) : "memory");
 }
 
-/* Prints one line for samples given in nanoseconds per operation; sorts them. */
-static inline void bench_report(const struct bench *b, const char *name, double *samples, unsigned n, uint64_t ops)
+/* Prints one line for samples given in nanoseconds per operation; sorts them. The best one. */
+static inline double bench_report(const struct bench *b, const char *name, double *samples, unsigned n, uint64_t ops)
 {
 	qsort(samples, n, sizeof(*samples), bench_compare);
 	printf("{\"bench\": \"%s\", \"case\": \"%s\", \"ns_min\": %.2f, \"ns_median\": %.2f, \"unit_ops\": %llu}\n",
 	       b->name, name, samples[0], samples[n / 2], (unsigned long long)ops);
 	fflush(stdout);
+	return samples[0];
 }
 
 static inline int bench_wanted(const struct bench *b, const char *name)
@@ -60,14 +61,15 @@ static inline int bench_wanted(const struct bench *b, const char *name)
 	return !b->only || strstr(name, b->only);
 }
 
-static inline void bench_run(const struct bench *b, const char *name, uint64_t ops, void (*run)(void *ctx),
+/* The best round, in nanoseconds per operation; 0 when the case is not wanted. */
+static inline double bench_run(const struct bench *b, const char *name, uint64_t ops, void (*run)(void *ctx),
 			     void (*reset)(void *ctx), void *ctx)
 {
 	static double samples[BENCH_ROUNDS_MAX];
 	unsigned n = b->rounds < BENCH_ROUNDS_MAX ? b->rounds : BENCH_ROUNDS_MAX;
 
 	if (!bench_wanted(b, name))
-		return;
+		return 0;
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t start;
 
@@ -77,7 +79,7 @@ static inline void bench_run(const struct bench *b, const char *name, uint64_t o
 		run(ctx);
 		samples[i] = (double)(bench_now() - start) / (double)ops;
 	}
-	bench_report(b, name, samples, n, ops);
+	return bench_report(b, name, samples, n, ops);
 }
 
 #endif

@@ -84,14 +84,18 @@ static void check_leaves(struct world *w)
 static void rows(const struct bench *b, struct world *w, const char *what)
 {
 	char name[32];
+	double ns[3];
 
 	if (!bench_wanted(b, what))
 		return;
 	check_leaves(w);
 	for (w->threads = 1; w->threads <= 2; w->threads++) {
 		snprintf(name, sizeof(name), "%s/threads%u", what, w->threads);
-		bench_run(b, name, 1, map, clear, w);
+		ns[w->threads] = bench_run(b, name, 1, map, clear, w);
 	}
+	clear(w);
+	if (ns[1] > 0 && ns[2] > 0)
+		printf("{\"bench\": \"parallel\", \"case\": \"%s/scaling\", \"ratio\": %.2f}\n", what, ns[1] / ns[2]);
 }
 
 static char *reserve(uint64_t bytes, int prot)

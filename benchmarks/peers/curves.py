@@ -57,13 +57,13 @@ PANELS = [
     ),
     ("memory", ("live mappings", "bytes per mapping"), [("process growth", r"growth:rss/(\d+)", OURS, "o-")]),
     (
-        "throughput against threads",
-        ("threads", "times one thread"),
+        "map + unmap of 4 KiB by each of several threads",
+        ("threads", "ns per pair"),
         [
-            ("an IOAS each", r"threads:own/(\d+)/x", OURS, "o-"),
-            ("one IOAS, FIXED apart", r"threads:fixed/(\d+)/x", OURS, "o--"),
-            ("one IOAS, map_many of 64", r"threads:many/(\d+)/x", OURS, "o-."),
-            ("one IOAS, single automatic", r"threads:single/(\d+)/x", OURS, "o:"),
+            ("an IOAS each", r"threads:own/auto/(\d+)", OURS, "o-"),
+            ("one IOAS, FIXED apart", r"threads:shared/fixed/(\d+)", OURS, "o--"),
+            ("one IOAS, map_many of 64", r"threads:shared/many/(\d+)", OURS, "o-."),
+            ("one IOAS, single automatic", r"threads:shared/auto/(\d+)", OURS, "o:"),
         ],
     ),
 ]

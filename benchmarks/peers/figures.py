@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 
 class Figures:
-    """Best figure of each case so far. Smaller is better, but for ratios, whose case ends with ``/x``."""
+    """Best figure of each case so far. Smaller is better, but for ratios, whose case ends with ``/scaling``."""
 
     def __init__(self) -> None:
         self.best: dict[str, float] = {}
@@ -16,7 +16,7 @@ class Figures:
 
     def add(self, case: str, value: float) -> None:
         self.all.setdefault(case, []).append(value)
-        self.best[case] = (max if case.endswith("/x") else min)(self.all[case])
+        self.best[case] = (max if case.endswith("/scaling") else min)(self.all[case])
 
     def update(self, found: Iterable[tuple[str, float]]) -> None:
         for case, value in found:

@@ -129,6 +129,29 @@ PATH = [
     Goal("memory per live mapping at 10^6", "ioas:rss/domain/1000000", "", 96, unit="B", note="growth"),
 ]
 
+THREADS = [
+    Goal("2 threads on two IOAS", "threads:own/auto/scaling", "", 1.9, unit="times"),
+    Goal("2 threads on one IOAS, FIXED 2 MiB apart", "threads:shared/fixed/scaling", "", 1.5, unit="times"),
+    Goal("2 threads on one IOAS, map_many of 64", "threads:shared/many/scaling", "", 1.5, unit="times"),
+    Goal("2 threads on one IOAS, single automatic 4K", "threads:shared/auto/scaling", "", 0.8, unit="times"),
+]
+
+DRIVERS = [
+    Goal("address to IOVA, warm", "va:one/2m/warm", "", 5),
+    Goal("address to IOVA, batched, warm", "va:many/2m/warm", "", 3),
+    Goal("IOAS: map 4K, probe, inside a held region", "hold:held_region/probe/map_4k", "", 120),
+    Goal("map_many of 64 with a domain, per entry", "memory:map_many/64", "", 60),
+    Goal("DmaArena: take + give", "memory:arena/4k/take_give", "", 30),
+    Goal("MapCache: hit", "memory:cache/hit/of_64", "", 40),
+    Goal("8 GiB of 4K leaves, 2 threads against one", "parallel:8g_4k_leaves/scaling", "", 1.7, unit="times"),
+]
+
+SPARSE = [
+    Goal("vtdss: walk, batched, a page in each of 2^19 tables", "pagetable:vtdss/sparse_anywhere", "", 15),
+    Goal("nested walk, batched random, x86-64 over VT-d", "nested:x86_64_over_vtdss/translate_many", "", 20),
+    Goal("nested walk, batched random, ARM over ARM", "nested:arm_s1_over_arm_s2/translate_many", "", 20),
+]
+
 PYTHON = [
     Goal("Python: ioas.map(ndarray) over the C call", "python:map_over_c", "", 150),
     Goal("Python: map_many, trusted, per entry over C", "python:map_many_over_c", "", 10),
@@ -156,4 +179,4 @@ def _others() -> list[Goal]:
 
 
 OTHERS = _others()
-GOALS = [*TABLES, *IOVA, *PATH, *PYTHON, *OTHERS]
+GOALS = [*TABLES, *SPARSE, *IOVA, *PATH, *DRIVERS, *THREADS, *PYTHON, *OTHERS]

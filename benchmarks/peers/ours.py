@@ -13,11 +13,11 @@ from figures import of_lines
 HERE = Path(__file__).resolve().parent
 # What stands beside which part of the kernel peer, so that both see the same weather.
 BESIDE = {
-    "pt": [("bench_pagetable", "51")],
-    "iova": [("bench_iova", "31")],
-    "iommufd": [("bench_ioas", "31")],
+    "pt": [("bench_pagetable", "51"), ("bench_nested", "31")],
+    "iova": [("bench_iova", "31"), ("bench_va", "31")],
+    "iommufd": [("bench_ioas", "31"), ("bench_hold", "31"), ("bench_memory", "31"), ("bench_threads", "301")],
 }
-ONCE = [("bench_growth", "15")]
+ONCE = [("bench_parallel", "31"), ("bench_growth", "15")]
 
 
 def program(binaries: Path, name: str, rounds: str) -> Iterator[tuple[str, float]]:
