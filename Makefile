@@ -23,7 +23,7 @@ ARGS ?=
 
 help:
 	@echo 'make bench         the main job: map, unmap and translate, measured; leaves bench.json and report.html'
-	@echo 'make test          the test configuration and the whole suite, about 3 minutes (ARGS="-k name" chooses)'
+	@echo 'make test          the test configuration and the whole suite, about 8 minutes on two cores (ARGS="-k name" chooses)'
 	@echo
 	@echo 'make build         the package in place, with the command iommufd-fast in .venv/bin'
 	@echo 'make benchmark     benchmarks/ in pytest-benchmark'
