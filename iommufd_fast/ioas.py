@@ -91,7 +91,7 @@ class Ioas(DriverMemory, Addressing, Reshaping):
         if err < 0:
             total = int(np.broadcast_to(np.asarray(lengths, np.uint64), out.shape).sum())
             what = f"cannot map entry {index} of the batch into {self._what()}"
-            raise self._refused(err, what, total, machines.POLICIES[how], index)
+            raise self._refused(err, what, total, how, index)
         return out
 
     def unmap_many(self, iovas: ArrayLike, lengths: ArrayLike) -> NDArray[np.int32]:
