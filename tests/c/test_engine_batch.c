@@ -191,12 +191,12 @@ TEST(unmap_many_equals_unmaps)
 }
 
 /* In any order, some twice, some across several mappings or beside them: what is unmapped, and what each answers, is as call by call. */
-static void random_unmaps(uint64_t seed, bool as_batch, uint64_t *digest_out, int32_t *errors, uint64_t *bytes)
+enum { MAPS = 150 };
+static void random_unmaps(char *buf, uint64_t seed, bool as_batch, uint64_t *digest_out, int32_t *errors, uint64_t *bytes)
 {
-	enum { CALLS = 200, MAPS = 150 };
+	enum { CALLS = 200 };
 	static uint64_t froms[CALLS], ns[CALLS];
 	struct iof_unmap_many many = { .n = CALLS, .iovas = froms, .lengths = ns, .unmapped = bytes, .errors = errors };
-	char *buf = pages_of(MAPS);
 
 	open_plain();
 	many.ioas_id = ioas;
@@ -215,24 +215,25 @@ static void random_unmaps(uint64_t seed, bool as_batch, uint64_t *digest_out, in
 		errors[i] = unmap(ctx, ioas, froms[i], ns[i], &bytes[i]);
 	*digest_out = digest();
 	close_all();
-	munmap(buf, MAPS * PAGE);
 }
 
 TEST(unmap_many_in_any_order)
 {
 	uint64_t digests[2], bytes[2][200];
 	int32_t errors[2][200];
+	char *buf = pages_of(MAPS); /* the same for both: digests tell where memory is */
 
 	for (uint64_t seed = 1; seed <= 20; seed++) {
 		printf("seed %llu\n", (unsigned long long)seed);
 		for (int batch = 0; batch < 2; batch++)
-			random_unmaps(seed * 0x9e3779b97f4a7c15, batch, &digests[batch], errors[batch], bytes[batch]);
+			random_unmaps(buf, seed * 0x9e3779b97f4a7c15, batch, &digests[batch], errors[batch], bytes[batch]);
 		CHECK_EQ(digests[0], digests[1]);
 		for (int i = 0; i < 200; i++) {
 			CHECK_EQ(errors[0][i], errors[1][i]);
 			CHECK(errors[0][i] || bytes[0][i] == bytes[1][i]);
 		}
 	}
+	munmap(buf, MAPS * PAGE);
 }
 
 TEST(translate_in_sections)
