@@ -147,7 +147,7 @@ DRIVERS = [
 ]
 
 SPARSE = [
-    Goal("vtdss: walk, batched, a page in each of 2^19 tables", "pagetable:vtdss/translate_many_sparse_anywhere", "", 15),
+    Goal("vtdss: walk, batched, a page in each of 2^19", "pagetable:vtdss/translate_many_sparse_anywhere", "", 15),
     Goal("nested walk, batched random, x86-64 over VT-d", "nested:x86_64_over_vtdss/translate_many", "", 20),
     Goal("nested walk, batched random, ARM over ARM", "nested:arm_s1_over_arm_s2/translate_many", "", 20),
 ]
