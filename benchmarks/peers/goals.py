@@ -43,6 +43,7 @@ NOTES = {
     "pins": "the peer pins the memory, `trust` keeps the books only; its mock table has two entries per 4 KiB page",
     "linear": "the peer walks its ranges one by one to find a hole",
     "ioctl": "the peer's command is a cheap one of a pipe, with its struct packed; ours does the whole mapping",
+    "vm": "needs a kernel: `iommufd-fast bench --vm KERNEL` has it, docs/benchmarks.md the figures",
     "growth": "growth of the process from 1 000 to 10^6 dense 4 KiB mappings, without Python handles",
 }
 
@@ -137,6 +138,7 @@ THREADS = [
 ]
 
 DRIVERS = [
+    Goal("kernel provider: 20 000 live over none", "kernel:flat", "", 1.2, unit="times the cost", note="vm"),
     Goal("address to IOVA, warm", "va:one/2m/warm", "", 5),
     Goal("address to IOVA, batched, warm", "va:many/2m/warm", "", 3),
     Goal("IOAS: map 4K, probe, inside a held region", "hold:held_region/probe/map_4k", "", 120),
@@ -147,6 +149,7 @@ DRIVERS = [
 ]
 
 SPARSE = [
+    Goal("vtdss: the same, the first page of each 2 MiB", "pagetable:vtdss/translate_many_sparse", "", 15),
     Goal("vtdss: walk, batched, a page in each of 2^19", "pagetable:vtdss/translate_many_sparse_anywhere", "", 15),
     Goal("nested walk, batched random, x86-64 over VT-d", "nested:x86_64_over_vtdss/translate_many", "", 20),
     Goal("nested walk, batched random, ARM over ARM", "nested:arm_s1_over_arm_s2/translate_many", "", 20),
