@@ -313,7 +313,7 @@ void iof_map_cache_stats(struct iof_map_cache *c, struct iof_map_cache_stats *ou
 	*out = (struct iof_map_cache_stats){ .watched = atomic_load_explicit(&c->watched, memory_order_relaxed),
 					     .unwatched = atomic_load_explicit(&c->unwatched, memory_order_relaxed),
 					     .events = atomic_load_explicit(&c->events, memory_order_relaxed) };
-	for (unsigned i = 0; i < IOFI_STRIPES; i++)
+	for (unsigned i = 0; i < IOF_STRIPES; i++)
 		out->hits += atomic_load_explicit(&c->stripe[i].hits, memory_order_relaxed);
 	iof_lock_take(&c->lock);
 	out->misses = c->misses;

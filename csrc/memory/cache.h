@@ -42,7 +42,6 @@
 #define IOFI_LOOSE (UINT64_C(1) << 62)
 #define IOFI_USERS (IOFI_LOOSE - 1)
 #define IOFI_SLOTS 4096u
-#define IOFI_STRIPES 8u
 
 struct iof_map_entry {
 	_Atomic uint64_t state;
@@ -67,7 +66,7 @@ struct iof_map_cache {
 	_Atomic uint64_t watched, unwatched, events;
 	struct {
 		_Alignas(IOF_CACHELINE) _Atomic uint64_t hits; /* by thread; two threads of one stripe may lose some */
-	} stripe[IOFI_STRIPES];
+	} stripe[IOF_STRIPES];
 
 	struct iof_lock lock; /* all that follows; writes of `slot` too */
 	struct iof_index *index; /* addresses to entries */

@@ -57,7 +57,7 @@ static inline int answer(struct iof_map_entry *e, uint64_t address, uint64_t *io
 
 static inline void mark(struct iof_map_cache *c, struct iof_map_entry *e)
 {
-	_Atomic uint64_t *hits = &c->stripe[iof_lock_self_shared() % IOFI_STRIPES].hits;
+	_Atomic uint64_t *hits = &c->stripe[iof_stripe()].hits;
 
 	if (!atomic_load_explicit(&e->used, memory_order_relaxed))
 		atomic_store_explicit(&e->used, true, memory_order_relaxed);

@@ -80,6 +80,13 @@ static bool is_dead(uint32_t tid)
 	return state == 'Z' || state == 'X';
 }
 
+bool iof_lock_owner_lives(const struct iof_lock *l)
+{
+	uint32_t owner = atomic_load_explicit(&l->word, memory_order_relaxed) & LOCK_OWNER;
+
+	return owner && !is_dead(owner);
+}
+
 void iof_lock_init(struct iof_lock *l, bool shared)
 {
 	atomic_init(&l->word, 0);
@@ -155,9 +162,7 @@ void iof_rwlock_read_wake(_Atomic uint32_t *readers, bool shared)
 /* A writer that died inside left readers out for good: becoming the next writer, for a moment, lets them in. */
 static void rescue_readers(struct iof_rwlock *l)
 {
-	uint32_t owner = atomic_load_explicit(&l->writer.word, memory_order_relaxed) & LOCK_OWNER;
-
-	if (!owner || is_dead(owner)) {
+	if (!iof_lock_owner_lives(&l->writer)) {
 		iof_rwlock_write(l);
 		iof_rwlock_write_drop(l);
 	}

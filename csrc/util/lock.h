@@ -33,6 +33,7 @@ struct iof_lock {
 
 void iof_lock_init(struct iof_lock *l, bool shared);
 uint32_t iof_lock_self_shared(void); /* the calling thread's id, cached, right after fork too */
+bool iof_lock_owner_lives(const struct iof_lock *l); /* false when there is none, too */
 void iof_lock_take_slow(struct iof_lock *l, uint32_t self);
 void iof_lock_wake(_Atomic uint32_t *word, bool shared); /* never reads *word */
 

@@ -21,20 +21,10 @@
 
 void iof_rsec_init(struct iof_rsec *r, bool shared)
 {
-	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++) {
-		atomic_init(&r->stripe[i].inside[0], 0);
-		atomic_init(&r->stripe[i].inside[1], 0);
-	}
+	for (unsigned i = 0; i < IOF_STRIPES; i++)
+		atomic_init(&r->stripe[i].inside, 0);
 	atomic_init(&r->phase, 0);
 	iof_lock_init(&r->writer, shared);
-}
-
-/* Threads of a process mostly have ids in a row, which makes the id a fair choice without a counter to share. */
-unsigned iof_rsec_stripe(void)
-{
-	uint32_t tid = iofi_self_tid;
-
-	return (iof_likely(tid) ? tid : iof_lock_self_shared()) % IOF_RSEC_STRIPES;
 }
 
 static void nap(unsigned turn)
@@ -44,9 +34,14 @@ static void nap(unsigned turn)
 	(void)iofi_syscall(SYS_nanosleep, &(struct timespec){ 0, ns < RSEC_NAP_MAX_NS ? ns : RSEC_NAP_MAX_NS }, NULL);
 }
 
-static void await_zero(_Atomic uint64_t *inside)
+static bool anybody(_Atomic uint64_t *inside, unsigned phase)
 {
-	for (unsigned turn = 0; atomic_load_explicit(inside, memory_order_acquire); turn++) {
+	return atomic_load_explicit(inside, memory_order_acquire) >> 32 * phase & UINT32_MAX;
+}
+
+static void await_zero(_Atomic uint64_t *inside, unsigned phase)
+{
+	for (unsigned turn = 0; anybody(inside, phase); turn++) {
 		if (turn < RSEC_SPINS)
 			iofi_relax();
 		else if (turn < RSEC_SPINS + RSEC_YIELDS)
@@ -58,8 +53,8 @@ static void await_zero(_Atomic uint64_t *inside)
 
 static void await_phase(struct iof_rsec *r, unsigned phase)
 {
-	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
-		await_zero(&r->stripe[i].inside[phase]);
+	for (unsigned i = 0; i < IOF_STRIPES; i++)
+		await_zero(&r->stripe[i].inside, phase);
 }
 
 void iof_rsec_sync_slow(struct iof_rsec *r)
@@ -67,7 +62,7 @@ void iof_rsec_sync_slow(struct iof_rsec *r)
 	unsigned now;
 
 	iof_lock_take(&r->writer);
-	iof_rsec_fence_writer();
+	iof_fence_writer();
 	now = atomic_load_explicit(&r->phase, memory_order_relaxed) & 1;
 	await_phase(r, now ^ 1);
 	atomic_store_explicit(&r->phase, now ^ 1, memory_order_relaxed);

@@ -26,60 +26,40 @@
 #include <stdint.h>
 
 #include "util/bits.h"
+#include "util/fence.h"
 #include "util/lock.h"
-
-#define IOF_RSEC_STRIPES 4
+#include "util/stripe.h"
 
 struct iof_rsec {
 	struct {
-		_Alignas(IOF_CACHELINE) _Atomic uint64_t inside[2];
-	} stripe[IOF_RSEC_STRIPES];
+		/* How many are inside by phase: 32 bits each, so that a writer reads one word a stripe. */
+		_Alignas(IOF_CACHELINE) _Atomic uint64_t inside;
+	} stripe[IOF_STRIPES];
 	_Alignas(IOF_CACHELINE) _Atomic uint32_t phase;
 	struct iof_lock writer; /* serialises iof_rsec_sync() */
 };
 
 void iof_rsec_init(struct iof_rsec *r, bool shared);
-unsigned iof_rsec_stripe(void); /* a stripe for the calling thread */
 void iof_rsec_sync_slow(struct iof_rsec *r);
 
-/*
- * The barrier on the reader's side. On x86 a locked add is a full barrier already. Elsewhere it is not: an arm64 load
- * may overtake the store of an acquire-release pair of exclusives, and C promises nothing about it either.
- */
-static inline void iof_rsec_fence_reader(void)
+static inline uint64_t iof_rsec_one(unsigned phase)
 {
-#if defined(__x86_64__)
-	atomic_signal_fence(memory_order_seq_cst);
-#else
-	atomic_thread_fence(memory_order_seq_cst);
-#endif
-}
-
-/* The writer's. ThreadSanitizer knows no fences; an atomic add to a word of our own is one, and known. */
-static inline void iof_rsec_fence_writer(void)
-{
-#if defined(__SANITIZE_THREAD__)
-	_Atomic int word = 0;
-
-	atomic_fetch_add_explicit(&word, 1, memory_order_seq_cst);
-#else
-	atomic_thread_fence(memory_order_seq_cst);
-#endif
+	return UINT64_C(1) << 32 * phase;
 }
 
 /* The token goes to iof_rsec_leave(). */
 static inline unsigned iof_rsec_enter(struct iof_rsec *r)
 {
-	unsigned token = iof_rsec_stripe() * 2 + (atomic_load_explicit(&r->phase, memory_order_relaxed) & 1);
+	unsigned token = iof_stripe() * 2 + (atomic_load_explicit(&r->phase, memory_order_relaxed) & 1);
 
-	atomic_fetch_add_explicit(&r->stripe[token / 2].inside[token % 2], 1, memory_order_seq_cst);
-	iof_rsec_fence_reader();
+	atomic_fetch_add_explicit(&r->stripe[token / 2].inside, iof_rsec_one(token % 2), memory_order_seq_cst);
+	iof_fence_reader();
 	return token;
 }
 
 static inline void iof_rsec_leave(struct iof_rsec *r, unsigned token)
 {
-	atomic_fetch_sub_explicit(&r->stripe[token / 2].inside[token % 2], 1, memory_order_release);
+	atomic_fetch_sub_explicit(&r->stripe[token / 2].inside, iof_rsec_one(token % 2), memory_order_release);
 }
 
 /* Is anybody inside, as it looks? Orders nothing. */
@@ -87,9 +67,8 @@ static inline bool iof_rsec_looks_idle(const struct iof_rsec *r)
 {
 	uint64_t n = 0;
 
-	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
-		n |= atomic_load_explicit(&r->stripe[i].inside[0], memory_order_relaxed) |
-		     atomic_load_explicit(&r->stripe[i].inside[1], memory_order_relaxed);
+	for (unsigned i = 0; i < IOF_STRIPES; i++)
+		n |= atomic_load_explicit(&r->stripe[i].inside, memory_order_relaxed);
 	return !n;
 }
 
@@ -98,10 +77,9 @@ static inline bool iof_rsec_idle(struct iof_rsec *r)
 {
 	uint64_t n = 0;
 
-	iof_rsec_fence_writer();
-	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
-		n |= atomic_load_explicit(&r->stripe[i].inside[0], memory_order_acquire) |
-		     atomic_load_explicit(&r->stripe[i].inside[1], memory_order_acquire);
+	iof_fence_writer();
+	for (unsigned i = 0; i < IOF_STRIPES; i++)
+		n |= atomic_load_explicit(&r->stripe[i].inside, memory_order_acquire);
 	return !n;
 }
 

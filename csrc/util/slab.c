@@ -150,7 +150,7 @@ static void *get_anywhere(struct iof_slab *s)
 {
 	void *p = NULL;
 
-	for (unsigned i = 0; i < IOF_RSEC_STRIPES && !p; i++) {
+	for (unsigned i = 0; i < IOF_SLAB_LISTS && !p; i++) {
 		p = s->free[i];
 		if (p)
 			s->free[i] = *(void **)p;
@@ -198,7 +198,7 @@ bool iof_slab_is_valid(const struct iof_slab *s)
 	if (s->parts_left)
 		carved -= objects_in(s, true) + (s->parts_left - 1) * objects_in(s, false);
 	carved -= (uint64_t)(s->fresh_end - s->fresh) / s->object_size;
-	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
+	for (unsigned i = 0; i < IOF_SLAB_LISTS; i++)
 		for (const void *p = s->free[i]; p; p = *(void *const *)p)
 			if (++free > carved || !in_a_block(s, p))
 				return false;

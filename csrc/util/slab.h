@@ -11,13 +11,15 @@
 #define IOF_UTIL_SLAB_H
 
 #include "util/alloc.h"
-#include "util/rsec.h"
+#include "util/stripe.h"
 
 struct iof_slab_block; /* a header line, then objects */
 
+#define IOF_SLAB_LISTS 4u
+
 struct iof_slab {
 	struct iof_alloc *alloc;
-	void *free[IOF_RSEC_STRIPES]; /* singly linked through the objects' first word; [0] only, unless `known` */
+	void *free[IOF_SLAB_LISTS]; /* singly linked through the objects' first word; [0] only, unless `known` */
 	char *fresh; /* the next never-used object of the newest block */
 	char *fresh_end;
 	struct iof_slab_block *blocks;
@@ -46,7 +48,7 @@ bool iof_slab_is_valid(const struct iof_slab *s); /* re-derives the free list an
 
 static inline void **iof_slab_list(struct iof_slab *s)
 {
-	return &s->free[s->known ? iof_rsec_stripe() : 0];
+	return &s->free[s->known ? iof_stripe() % IOF_SLAB_LISTS : 0];
 }
 
 /* Contents undefined. NULL: no memory or an injected failure (every get is one fallible step, hit or miss). */
