@@ -42,6 +42,12 @@ static inline struct iof_ioas *iof_call_ioas(const struct iof_call *call, uint32
 	return (struct iof_ioas *)iof_object_get(&call->ctx->objects, id, IOF_OBJECT_IOAS);
 }
 
+/* The same for the commands that come all the time: ended by iof_object_leave(). */
+static inline struct iof_ioas *iof_call_enter(const struct iof_call *call, uint32_t id)
+{
+	return (struct iof_ioas *)iof_object_enter(&call->ctx->objects, id);
+}
+
 /*
  * The raw door of a context and of a device file. -ENOTTY: no such command, or one that is not built yet. With nowait: -EAGAIN unless the
  * command can be done without waiting, nothing done. A command has 32 bits, as in the kernel; what a C program passes above them is lost there too.

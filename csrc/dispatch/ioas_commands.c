@@ -166,14 +166,14 @@ int iofi_ioas_map(struct iof_call *call, void *p)
 		return -EINVAL;
 	if (iof_unlikely(call->nowait && cmd->length > IOF_NOWAIT_BYTES))
 		return -EAGAIN;
-	ioas = iof_call_ioas(call, cmd->ioas_id);
+	ioas = iof_call_enter(call, cmd->ioas_id);
 	if (iof_unlikely(!ioas))
 		return -ENOENT;
 	rq = (struct iof_map_request){ .user_va = cmd->user_va, .length = cmd->length, .iova = cmd->iova,
 				       .prot = iofi_prot_of(cmd->flags), .fixed = cmd->flags & IOF_MAP_FIXED_IOVA,
 				       .nowait = call->nowait, .policy = call->ctx->machine->memory.policy };
 	rc = iof_ioas_map(ioas, &rq);
-	iof_object_put(&ioas->object);
+	iof_object_leave(&ioas->object);
 	if (iof_unlikely(rc))
 		return rc;
 	cmd->iova = rq.iova;
@@ -242,14 +242,14 @@ int iof_unmap_request(struct iof_ioas *ioas, uint64_t iova, uint64_t length, boo
 int iofi_ioas_unmap(struct iof_call *call, void *p)
 {
 	struct iof_cmd_ioas_unmap *cmd = p;
-	struct iof_ioas *ioas = iof_call_ioas(call, cmd->ioas_id);
+	struct iof_ioas *ioas = iof_call_enter(call, cmd->ioas_id);
 	uint64_t bytes;
 	int rc;
 
 	if (iof_unlikely(!ioas))
 		return -ENOENT;
 	rc = iof_unmap_request(ioas, cmd->iova, cmd->length, call->nowait, &bytes);
-	iof_object_put(&ioas->object);
+	iof_object_leave(&ioas->object);
 	if (iof_unlikely(rc))
 		return rc;
 	cmd->length = bytes;

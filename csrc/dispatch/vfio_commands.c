@@ -81,12 +81,12 @@ static bool is_coherent(struct iof_ioas *ioas)
 	struct iof_pt_config cfg;
 	bool all = true;
 
-	iof_rwlock_read(&ioas->domains_lock);
+	iof_brlock_read(&ioas->domains_lock);
 	for (uint32_t i = 0; i < ioas->n_domains && all; i++) {
 		iof_pt_config(ioas->domains[i]->pt, &cfg);
 		all = cfg.features & IOF_PT_FORCE_COHERENT;
 	}
-	iof_rwlock_read_drop(&ioas->domains_lock);
+	iof_brlock_read_drop(&ioas->domains_lock);
 	return all;
 }
 
@@ -215,14 +215,14 @@ static uint64_t page_sizes(struct iof_ioas *ioas)
 {
 	uint64_t sizes = UINT64_MAX;
 
-	iof_rwlock_read(&ioas->domains_lock);
+	iof_brlock_read(&ioas->domains_lock);
 	for (uint32_t i = 0; i < ioas->n_domains; i++)
 		sizes &= iof_pt_page_sizes(ioas->domains[i]->pt);
 	if (sizes & IOF_PAGE_MASK)
 		sizes = (sizes & ~IOF_PAGE_MASK) | IOF_PAGE_SIZE;
 	if (ioas->alignment > sizes)
 		sizes = ioas->alignment;
-	iof_rwlock_read_drop(&ioas->domains_lock);
+	iof_brlock_read_drop(&ioas->domains_lock);
 	return sizes;
 }
 

@@ -142,22 +142,22 @@ static int enroll(struct iof_ioas *ioas, struct iof_access *a, uint32_t *id)
 {
 	int rc;
 
-	iof_rwlock_write(&ioas->domains_lock);
+	iof_brlock_write(&ioas->domains_lock);
 	iof_lock_take(&ioas->records->lock);
 	rc = list_add(ioas, a, id);
 	iof_lock_drop(&ioas->records->lock);
-	iof_rwlock_write_drop(&ioas->domains_lock);
+	iof_brlock_write_drop(&ioas->domains_lock);
 	return rc;
 }
 
 static void leave(struct iof_ioas *ioas, struct iof_access *a, uint32_t id)
 {
-	iof_rwlock_write(&ioas->domains_lock);
+	iof_brlock_write(&ioas->domains_lock);
 	iof_lock_take(&ioas->records->lock);
 	list_remove(ioas, a, id);
 	ioas->alignment = iofi_ioas_alignment(ioas);
 	iof_lock_drop(&ioas->records->lock);
-	iof_rwlock_write_drop(&ioas->domains_lock);
+	iof_brlock_write_drop(&ioas->domains_lock);
 	iof_object_put(&ioas->object);
 }
 

@@ -205,7 +205,7 @@ static void conclude(struct iof_ioas *dst, struct iof_slices *s, uint64_t start,
 
 int iof_ioas_map_slices(struct iof_ioas *dst, struct iof_slices *s, struct iof_copy_request *rq)
 {
-	uint64_t start;
+	uint64_t start = 0;
 	int rc;
 
 	iofi_begin(dst, false);

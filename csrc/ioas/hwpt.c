@@ -213,14 +213,14 @@ static void leave_locked(struct iof_hwpt *hwpt)
 
 static void lock_all(struct iof_ioas *ioas)
 {
-	iof_rwlock_write(&ioas->domains_lock);
+	iof_brlock_write(&ioas->domains_lock);
 	iof_lock_take(&ioas->records->lock);
 }
 
 static void unlock_all(struct iof_ioas *ioas)
 {
 	iof_lock_drop(&ioas->records->lock);
-	iof_rwlock_write_drop(&ioas->domains_lock);
+	iof_brlock_write_drop(&ioas->domains_lock);
 }
 
 int iof_hwpt_join(struct iof_hwpt *hwpt)

@@ -25,7 +25,7 @@ int iof_ioas_create(struct iof_context *ctx, struct iof_ioas **out)
 	ioas->ctx = ctx;
 	ioas->memory = m;
 	ioas->alignment = 1;
-	iof_rwlock_init(&ioas->domains_lock, m->alloc->shared);
+	iof_brlock_init(&ioas->domains_lock, m->alloc->shared);
 	iof_rwlock_init(&ioas->use_lock, m->alloc->shared);
 	*out = ioas;
 	return 0;
@@ -133,11 +133,11 @@ int iof_ioas_set_large_pages(struct iof_ioas *ioas, bool on)
 {
 	int rc;
 
-	iof_rwlock_write(&ioas->domains_lock);
+	iof_brlock_write(&ioas->domains_lock);
 	iof_lock_take(&ioas->records->lock);
 	rc = set_large_pages(ioas, on);
 	iof_lock_drop(&ioas->records->lock);
-	iof_rwlock_write_drop(&ioas->domains_lock);
+	iof_brlock_write_drop(&ioas->domains_lock);
 	return rc;
 }
 

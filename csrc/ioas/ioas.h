@@ -18,6 +18,7 @@
 #include "ioas/records.h"
 #include "iova/va_index.h"
 #include "iova/space.h"
+#include "util/brlock.h"
 
 #define IOF_NOWAIT_BYTES (UINT64_C(64) << 10) /* about a microsecond of work */
 
@@ -43,7 +44,7 @@ struct iof_ioas {
 	uint32_t n_pinning; /* accesses that pin and so ask for PAGE alignment */
 	uint64_t pieces; /* IOVA lock: the sum of the areas' accesses */
 	struct iof_rwlock use_lock; /* between the two locks: read by accesses at work, see access.h */
-	_Alignas(IOF_CACHELINE) struct iof_rwlock domains_lock;
+	struct iof_brlock domains_lock;
 };
 
 int iof_ioas_create(struct iof_context *ctx, struct iof_ioas **out); /* reserved, not published: control lock. -ENOMEM */

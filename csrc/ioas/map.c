@@ -8,15 +8,15 @@
 int iofi_begin(struct iof_ioas *ioas, bool nowait)
 {
 	if (!nowait) {
-		iof_rwlock_read(&ioas->domains_lock);
+		iof_brlock_read(&ioas->domains_lock);
 		iof_lock_take(&ioas->records->lock);
 		return 0;
 	}
-	if (!iof_rwlock_read_try(&ioas->domains_lock))
+	if (!iof_brlock_read_try(&ioas->domains_lock))
 		return -EAGAIN;
 	if (iof_likely(iof_lock_try(&ioas->records->lock)))
 		return 0;
-	iof_rwlock_read_drop(&ioas->domains_lock);
+	iof_brlock_read_drop(&ioas->domains_lock);
 	return -EAGAIN;
 }
 

@@ -37,9 +37,9 @@ static int show(struct iof_hwpt *paging, const struct iof_msi_page *p)
 {
 	int rc;
 
-	iof_rwlock_read(&paging->ioas->domains_lock);
+	iof_brlock_read(&paging->ioas->domains_lock);
 	rc = iofi_hwpt_map(paging, iova_of(p), p->doorbell, IOF_PAGE_SIZE, IOF_PROT_READ | IOF_PROT_WRITE | IOF_PROT_MMIO);
-	iof_rwlock_read_drop(&paging->ioas->domains_lock);
+	iof_brlock_read_drop(&paging->ioas->domains_lock);
 	return rc;
 }
 

@@ -54,10 +54,28 @@ void iof_objects_init(struct iof_objects *t, struct iof_alloc *a)
 	*t = (struct iof_objects){ .alloc = a, .lowest = 1 };
 }
 
+static void chunk_free(struct iof_objects *t, struct iof_slot *chunk, unsigned k)
+{
+	for (size_t i = 0; chunk && i < chunk_bytes(k) / sizeof(*chunk); i++)
+		iof_mem_put(t->alloc, atomic_load_explicit(&chunk[i].calls, memory_order_relaxed), sizeof(struct iof_calls));
+	iof_mem_put(t->alloc, chunk, chunk_bytes(k));
+}
+
 void iof_objects_fini(struct iof_objects *t)
 {
 	for (unsigned k = 0; k < IOF_OBJECT_CHUNKS; k++)
-		iof_mem_put(t->alloc, atomic_load_explicit(&t->chunk[k], memory_order_relaxed), chunk_bytes(k));
+		chunk_free(t, atomic_load_explicit(&t->chunk[k], memory_order_relaxed), k);
+}
+
+static int calls_make(struct iof_objects *t, struct iof_slot *slot)
+{
+	struct iof_calls *calls = atomic_load_explicit(&slot->calls, memory_order_relaxed);
+
+	if (calls)
+		return 0;
+	calls = iof_mem_zget(t->alloc, sizeof(*calls), IOF_CACHELINE);
+	atomic_store_explicit(&slot->calls, calls, memory_order_release);
+	return calls ? 0 : -ENOMEM;
 }
 
 int iof_object_reserve(struct iof_objects *t, struct iof_object *o, enum iof_object_type type)
@@ -74,6 +92,8 @@ int iof_object_reserve(struct iof_objects *t, struct iof_object *o, enum iof_obj
 		if (!slot->reserved)
 			break;
 	}
+	if (type == IOF_OBJECT_IOAS && calls_make(t, slot))
+		return -ENOMEM;
 	slot->reserved = 1;
 	t->lowest = id + 1;
 	t->taken++;
@@ -98,6 +118,16 @@ void iof_object_abort(struct iof_objects *t, struct iof_object *o)
 		t->lowest = o->id;
 }
 
+/* How many there are, once it is known that the object does not leave. */
+static uint32_t settled_users(struct iof_slot *slot)
+{
+	uint32_t n;
+
+	while ((n = atomic_load_explicit(&slot->users, memory_order_acquire)) & IOF_OBJECT_LEAVING)
+		sched_yield();
+	return n;
+}
+
 struct iof_object *iof_object_get(struct iof_objects *t, uint32_t id, enum iof_object_type type)
 {
 	struct iof_slot *slot = slot_at(t, id);
@@ -108,8 +138,8 @@ struct iof_object *iof_object_get(struct iof_objects *t, uint32_t id, enum iof_o
 	/* An id of another type is left alone: a look-up that fails should not make the object busy. */
 	if (type != IOF_OBJECT_ANY && atomic_load_explicit(&slot->type, memory_order_relaxed) != type)
 		return NULL;
-	n = atomic_load_explicit(&slot->users, memory_order_relaxed);
 	do {
+		n = settled_users(slot);
 		if (!n)
 			return NULL;
 	} while (!atomic_compare_exchange_weak_explicit(&slot->users, &n, n + 1, memory_order_acquire,
@@ -121,13 +151,66 @@ struct iof_object *iof_object_get(struct iof_objects *t, uint32_t id, enum iof_o
 	return atomic_load_explicit(&slot->object, memory_order_relaxed);
 }
 
-/* From "the table's own user only" to nobody's, in one step. */
+struct iof_object *iof_object_enter(struct iof_objects *t, uint32_t id)
+{
+	struct iof_slot *slot = slot_at(t, id);
+	_Atomic uint32_t *inside;
+	struct iof_calls *calls;
+	uint32_t n;
+
+	if (iof_unlikely(!slot || iof_alloc_may_fail(t->alloc)))
+		return NULL;
+	calls = atomic_load_explicit(&slot->calls, memory_order_acquire);
+	if (iof_unlikely(!calls || atomic_load_explicit(&slot->type, memory_order_relaxed) != IOF_OBJECT_IOAS))
+		return NULL;
+	inside = &calls->stripe[iof_stripe()].inside;
+	for (;;) {
+		atomic_fetch_add_explicit(inside, 1, memory_order_seq_cst);
+		iof_fence_reader();
+		n = atomic_load_explicit(&slot->users, memory_order_acquire);
+		if (iof_likely(n && !(n & IOF_OBJECT_LEAVING) &&
+			       atomic_load_explicit(&slot->type, memory_order_relaxed) == IOF_OBJECT_IOAS))
+			return atomic_load_explicit(&slot->object, memory_order_relaxed);
+		atomic_fetch_sub_explicit(inside, 1, memory_order_release);
+		if (!(n & IOF_OBJECT_LEAVING))
+			return NULL;
+		(void)settled_users(slot);
+	}
+}
+
+static bool calls_run(const struct iof_calls *calls)
+{
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < IOF_STRIPES; i++)
+		n |= atomic_load_explicit(&calls->stripe[i].inside, memory_order_acquire);
+	return n;
+}
+
+/* The object is marked as leaving, so calls that come now go away again; those that run have been here before. */
+static bool leave_or_stay(struct iof_slot *slot, const struct iof_calls *calls)
+{
+	bool stays;
+
+	iof_fence_writer();
+	stays = calls_run(calls);
+	if (stays)
+		atomic_fetch_and_explicit(&slot->users, ~IOF_OBJECT_LEAVING, memory_order_release);
+	else
+		atomic_store_explicit(&slot->users, 0, memory_order_release);
+	return !stays;
+}
+
+/* From "the table's own user only" to nobody's, in one step for all who look. */
 static bool take_out(struct iof_object *o)
 {
+	struct iof_calls *calls = o->type == IOF_OBJECT_IOAS ? atomic_load_explicit(&o->slot->calls, memory_order_relaxed) : NULL;
 	uint32_t own = 1;
 
-	return atomic_compare_exchange_strong_explicit(&o->slot->users, &own, 0, memory_order_acq_rel,
-						       memory_order_relaxed);
+	if (!atomic_compare_exchange_strong_explicit(&o->slot->users, &own, calls ? IOF_OBJECT_LEAVING | 1 : 0,
+						     memory_order_seq_cst, memory_order_relaxed))
+		return false;
+	return !calls || leave_or_stay(o->slot, calls);
 }
 
 int iof_object_remove(struct iof_objects *t, struct iof_object *o)

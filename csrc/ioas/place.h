@@ -15,7 +15,7 @@ int iofi_begin(struct iof_ioas *ioas, bool nowait);
 
 static inline void iofi_end(struct iof_ioas *ioas)
 {
-	iof_rwlock_read_drop(&ioas->domains_lock);
+	iof_brlock_read_drop(&ioas->domains_lock);
 }
 
 static inline void iofi_area_set(struct iof_area *area, enum iof_area_state state)

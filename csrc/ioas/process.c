@@ -33,7 +33,7 @@ static void each_ioas(struct iof_context *ctx, ioas_fn fn)
 
 static void lock_domains(struct iof_ioas *ioas)
 {
-	iof_rwlock_write(&ioas->domains_lock);
+	iof_brlock_write(&ioas->domains_lock);
 }
 
 static void lock_use(struct iof_ioas *ioas)
@@ -50,7 +50,7 @@ static void unlock(struct iof_ioas *ioas)
 {
 	iof_lock_drop(&ioas->records->lock);
 	iof_rwlock_write_drop(&ioas->use_lock);
-	iof_rwlock_write_drop(&ioas->domains_lock);
+	iof_brlock_write_drop(&ioas->domains_lock);
 }
 
 typedef int (*area_fn)(struct change *c, struct iof_area *area);

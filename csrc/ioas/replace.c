@@ -137,8 +137,8 @@ int iof_ioas_replace(struct iof_ioas *ioas, struct iof_map_request *rq)
 		rc = iof_context_account(ioas->ctx, &account);
 	if (rc)
 		return rc;
-	iof_rwlock_write(&ioas->domains_lock);
+	iof_brlock_write(&ioas->domains_lock);
 	rc = replace(ioas, rq, account, &p);
-	iof_rwlock_write_drop(&ioas->domains_lock);
+	iof_brlock_write_drop(&ioas->domains_lock);
 	return rc;
 }

@@ -36,9 +36,9 @@ static void visit(struct iof_context *ctx)
 
 		if (o->type != IOF_OBJECT_IOAS)
 			continue;
-		iof_rwlock_write(&ioas->domains_lock);
+		iof_brlock_write(&ioas->domains_lock);
 		hide_areas(ioas);
-		iof_rwlock_write_drop(&ioas->domains_lock);
+		iof_brlock_write_drop(&ioas->domains_lock);
 	}
 	iof_lock_drop(&ctx->control);
 }

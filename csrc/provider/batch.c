@@ -8,7 +8,7 @@
 
 static struct iof_ioas *ioas_of(struct iof_handle *h, uint32_t id)
 {
-	return (struct iof_ioas *)iof_object_get(&iofi_engine(h)->file.ctx->objects, id, IOF_OBJECT_IOAS);
+	return (struct iof_ioas *)iof_object_enter(&iofi_engine(h)->file.ctx->objects, id);
 }
 
 /* ---- map_many ---- */
@@ -83,7 +83,7 @@ int iofi_engine_map_many(struct iof_handle *h, struct iof_map_many *many)
 	if (!ioas)
 		return -ENOENT;
 	rc = map_all(ioas, many);
-	iof_object_put(&ioas->object);
+	iof_object_leave(&ioas->object);
 	return rc;
 }
 
@@ -128,7 +128,7 @@ int64_t iofi_engine_unmap_many(struct iof_handle *h, struct iof_unmap_many *many
 		answer(many, i, rc, bytes);
 		n = 1;
 	}
-	iof_object_put(&ioas->object);
+	iof_object_leave(&ioas->object);
 	return good;
 }
 

@@ -127,12 +127,12 @@ static void fill_ioas_stats(struct iof_ioas *ioas, struct iof_ioas_stats *out)
 	out->maps = atomic_load(&ioas->count.maps);
 	out->unmaps = atomic_load(&ioas->count.unmaps);
 	out->copies = atomic_load(&ioas->count.copies);
-	iof_rwlock_write(&ioas->domains_lock);
+	iof_brlock_write(&ioas->domains_lock);
 	iof_lock_take(&ioas->records->lock);
 	sum_areas(ioas, out);
 	sum_tables(ioas, out);
 	iof_lock_drop(&ioas->records->lock);
-	iof_rwlock_write_drop(&ioas->domains_lock);
+	iof_brlock_write_drop(&ioas->domains_lock);
 }
 
 int iofi_engine_ioas_stats(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_stats *out)
@@ -168,9 +168,9 @@ static void fill_hwpt_stats(struct iof_hwpt *hwpt, struct iof_hwpt_stats *out)
 		.aperture_last = aperture.last,
 		.page_sizes = iof_pt_page_sizes(hwpt->pt),
 	};
-	iof_rwlock_write(&hwpt->ioas->domains_lock);
+	iof_brlock_write(&hwpt->ioas->domains_lock);
 	iof_pt_stats(hwpt->pt, &pt);
-	iof_rwlock_write_drop(&hwpt->ioas->domains_lock);
+	iof_brlock_write_drop(&hwpt->ioas->domains_lock);
 	memcpy(out->leaves, pt.leaves, sizeof(out->leaves));
 	out->tables = pt.tables;
 	out->table_bytes = pt.table_bytes;
@@ -373,9 +373,9 @@ static void mix_object(struct iof_object *o, uint64_t *digest)
 	case IOF_OBJECT_HWPT:
 		mix(digest, (uint64_t)hwpt->ioas->object.id << 32 | hwpt->kind);
 		mix(digest, atomic_load(&hwpt->tracking));
-		iof_rwlock_write(&hwpt->ioas->domains_lock);
+		iof_brlock_write(&hwpt->ioas->domains_lock);
 		mix_leaves(hwpt, digest);
-		iof_rwlock_write_drop(&hwpt->ioas->domains_lock);
+		iof_brlock_write_drop(&hwpt->ioas->domains_lock);
 		break;
 	case IOF_OBJECT_NESTED:
 		mix_nested(hwpt, digest);
