@@ -16,6 +16,7 @@ FOLDERS = ["csrc", "iommufd_fast", "benchmarks", "examples", "tests"]
 # Every writable object of the core, and why there is no other way. (file, symbol) -> reason.
 WRITABLE = {
     ("util/guard", "guard"): "a signal's disposition belongs to the process, so its handler's state does too",
+    ("util/stripe", "next"): "threads of a process take numbers in turn, whatever they use",
     # The preload library is the process's own: nobody could hand it its state.
     ("preload/real", "real_table"): "the functions behind the interposed ones",
     ("preload/start", "shim_root"): "the engine that this process and its children share",
@@ -26,6 +27,7 @@ WRITABLE = {
 # Thread-local objects: caches of what the system knows about the thread, never engine state.
 THREAD_LOCAL = {
     ("util/lock", "iofi_self_tid"): "the thread's id, which never changes",
+    ("util/stripe", "iof_stripe_own"): "the thread's number, which never changes",
     ("preload/calls_descriptor", "unborn"): "the process that this thread's fork() is about to make",
 }
 

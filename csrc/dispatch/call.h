@@ -42,10 +42,10 @@ static inline struct iof_ioas *iof_call_ioas(const struct iof_call *call, uint32
 	return (struct iof_ioas *)iof_object_get(&call->ctx->objects, id, IOF_OBJECT_IOAS);
 }
 
-/* The same for the commands that come all the time: ended by iof_object_leave(). */
-static inline struct iof_ioas *iof_call_enter(const struct iof_call *call, uint32_t id)
+/* For the commands that come all the time: the IOAS, its gate read until iof_object_leave(). -ENOENT; -EAGAIN for a caller that cannot wait. */
+static inline int iof_call_enter(const struct iof_call *call, uint32_t id, struct iof_ioas **out)
 {
-	return (struct iof_ioas *)iof_object_enter(&call->ctx->objects, id);
+	return iof_object_enter(&call->ctx->objects, id, call->nowait, (struct iof_object **)out);
 }
 
 /*

@@ -25,15 +25,15 @@ int iofi_ioas_map_file(struct iof_call *call, void *p)
 
 	if (rc)
 		return rc;
-	ioas = iof_call_ioas(call, cmd->ioas_id);
-	if (!ioas)
-		return -ENOENT;
+	rc = iof_call_enter(call, cmd->ioas_id, &ioas);
+	if (rc)
+		return rc;
 	rq = (struct iof_map_request){ .file = true, .fd = cmd->fd, .user_va = cmd->start, .length = cmd->length,
 				       .iova = cmd->iova, .prot = iofi_prot_of(cmd->flags),
 				       .fixed = cmd->flags & IOF_MAP_FIXED_IOVA,
 				       .policy = call->ctx->machine->memory.policy };
 	rc = iof_ioas_map(ioas, &rq);
-	iof_object_put(&ioas->object);
+	iof_object_leave(&ioas->object);
 	if (rc)
 		return rc;
 	cmd->iova = rq.iova;

@@ -166,9 +166,9 @@ int iofi_ioas_map(struct iof_call *call, void *p)
 		return -EINVAL;
 	if (iof_unlikely(call->nowait && cmd->length > IOF_NOWAIT_BYTES))
 		return -EAGAIN;
-	ioas = iof_call_enter(call, cmd->ioas_id);
-	if (iof_unlikely(!ioas))
-		return -ENOENT;
+	rc = iof_call_enter(call, cmd->ioas_id, &ioas);
+	if (iof_unlikely(rc))
+		return rc;
 	rq = (struct iof_map_request){ .user_va = cmd->user_va, .length = cmd->length, .iova = cmd->iova,
 				       .prot = iofi_prot_of(cmd->flags), .fixed = cmd->flags & IOF_MAP_FIXED_IOVA,
 				       .nowait = call->nowait, .policy = call->ctx->machine->memory.policy };
@@ -242,12 +242,12 @@ int iof_unmap_request(struct iof_ioas *ioas, uint64_t iova, uint64_t length, boo
 int iofi_ioas_unmap(struct iof_call *call, void *p)
 {
 	struct iof_cmd_ioas_unmap *cmd = p;
-	struct iof_ioas *ioas = iof_call_enter(call, cmd->ioas_id);
+	struct iof_ioas *ioas;
 	uint64_t bytes;
-	int rc;
+	int rc = iof_call_enter(call, cmd->ioas_id, &ioas);
 
-	if (iof_unlikely(!ioas))
-		return -ENOENT;
+	if (iof_unlikely(rc))
+		return rc;
 	rc = iof_unmap_request(ioas, cmd->iova, cmd->length, call->nowait, &bytes);
 	iof_object_leave(&ioas->object);
 	if (iof_unlikely(rc))

@@ -81,12 +81,12 @@ static bool is_coherent(struct iof_ioas *ioas)
 	struct iof_pt_config cfg;
 	bool all = true;
 
-	iof_brlock_read(&ioas->domains_lock);
+	iof_brlock_read(iofi_domains(ioas));
 	for (uint32_t i = 0; i < ioas->n_domains && all; i++) {
 		iof_pt_config(ioas->domains[i]->pt, &cfg);
 		all = cfg.features & IOF_PT_FORCE_COHERENT;
 	}
-	iof_brlock_read_drop(&ioas->domains_lock);
+	iof_brlock_read_drop(iofi_domains(ioas));
 	return all;
 }
 
@@ -215,14 +215,14 @@ static uint64_t page_sizes(struct iof_ioas *ioas)
 {
 	uint64_t sizes = UINT64_MAX;
 
-	iof_brlock_read(&ioas->domains_lock);
+	iof_brlock_read(iofi_domains(ioas));
 	for (uint32_t i = 0; i < ioas->n_domains; i++)
 		sizes &= iof_pt_page_sizes(ioas->domains[i]->pt);
 	if (sizes & IOF_PAGE_MASK)
 		sizes = (sizes & ~IOF_PAGE_MASK) | IOF_PAGE_SIZE;
 	if (ioas->alignment > sizes)
 		sizes = ioas->alignment;
-	iof_brlock_read_drop(&ioas->domains_lock);
+	iof_brlock_read_drop(iofi_domains(ioas));
 	return sizes;
 }
 
@@ -281,7 +281,9 @@ static int map_dma(struct iof_context *ctx, uint64_t arg)
 				       .policy = ctx->machine->memory.policy };
 	rq.prot = (map.flags & IOF_CONTAINER_MAP_READ ? IOF_PROT_READ : 0) |
 		  (map.flags & IOF_CONTAINER_MAP_WRITE ? IOF_PROT_WRITE : 0);
+	iof_brlock_read(iofi_domains(ioas));
 	rc = iof_ioas_map(ioas, &rq);
+	iof_brlock_read_drop(iofi_domains(ioas));
 	iof_object_put(&ioas->object);
 	return rc;
 }
@@ -315,7 +317,9 @@ static int unmap_from(struct iof_ioas *ioas, uint64_t arg, struct iof_cmd_contai
 		rc = cut_ends(ioas, un);
 	if (rc)
 		return rc;
+	iof_brlock_read(iofi_domains(ioas));
 	rc = all ? iof_ioas_unmap(ioas, IOF_RANGE_ALL, false, &bytes) : unmap_range(ioas, un, &bytes);
+	iof_brlock_read_drop(iofi_domains(ioas));
 	un->size = bytes;
 	return iof_copy_out(arg, un, sizeof(*un)) ? -EFAULT : rc;
 }

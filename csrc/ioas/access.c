@@ -142,22 +142,22 @@ static int enroll(struct iof_ioas *ioas, struct iof_access *a, uint32_t *id)
 {
 	int rc;
 
-	iof_brlock_write(&ioas->domains_lock);
-	iof_lock_take(&ioas->records->lock);
+	iofi_domains_write(ioas);
+	iofi_iova_take(ioas);
 	rc = list_add(ioas, a, id);
-	iof_lock_drop(&ioas->records->lock);
-	iof_brlock_write_drop(&ioas->domains_lock);
+	iofi_iova_drop(ioas);
+	iofi_domains_write_drop(ioas);
 	return rc;
 }
 
 static void leave(struct iof_ioas *ioas, struct iof_access *a, uint32_t id)
 {
-	iof_brlock_write(&ioas->domains_lock);
-	iof_lock_take(&ioas->records->lock);
+	iofi_domains_write(ioas);
+	iofi_iova_take(ioas);
 	list_remove(ioas, a, id);
 	ioas->alignment = iofi_ioas_alignment(ioas);
-	iof_lock_drop(&ioas->records->lock);
-	iof_brlock_write_drop(&ioas->domains_lock);
+	iofi_iova_drop(ioas);
+	iofi_domains_write_drop(ioas);
 	iof_object_put(&ioas->object);
 }
 
@@ -165,19 +165,19 @@ void iofi_access_notify(struct iof_ioas *ioas, struct iof_range r)
 {
 	struct iof_access *a;
 
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	for (uint32_t id = 0; id < ioas->access_room; id++) {
 		a = ioas->accesses[id];
 		if (!a || a->internal || !a->unmap)
 			continue;
 		iof_object_ref(&a->object);
-		iof_lock_drop(&ioas->records->lock);
+		iofi_iova_drop(ioas);
 		a->unmap(a->data, r.start, iof_range_length(r));
 		/* Our reference went with the call: the IOAS's lock may be taken again, `a` not be looked at. */
 		iof_object_put(&a->object);
-		iof_lock_take(&ioas->records->lock);
+		iofi_iova_take(ioas);
 	}
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 }
 
 /* ---- attach, replace, detach ---- */

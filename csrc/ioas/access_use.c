@@ -100,16 +100,16 @@ static int pin_piece(struct iof_access *a, struct iof_ioas *ioas, struct iof_ran
 {
 	int rc;
 
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	rc = claim_piece(a, ioas, r, write, p);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	if (rc)
 		return rc;
 	rc = hold_piece(ioas, p);
 	if (rc) {
-		iof_lock_take(&ioas->records->lock);
+		iofi_iova_take(ioas);
 		count_piece(a, ioas, p->area, false);
-		iof_lock_drop(&ioas->records->lock);
+		iofi_iova_drop(ioas);
 	}
 	return rc;
 }
@@ -133,7 +133,7 @@ static void unpin_range(struct iof_access *a, struct iof_ioas *ioas, struct iof_
 {
 	struct piece p;
 
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	while (!find_piece(ioas, r, &p)) {
 		iof_pages_release(iof_area_pages(p.area), ioas->memory, first_slot(&p), last_slot(&p));
 		count_piece(a, ioas, p.area, false);
@@ -141,7 +141,7 @@ static void unpin_range(struct iof_access *a, struct iof_ioas *ioas, struct iof_
 			break;
 		r.start = p.at.last + 1;
 	}
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 }
 
 static int pin_range(struct iof_access *a, struct iof_ioas *ioas, struct iof_range r, bool write, uint64_t *addresses)
@@ -244,11 +244,11 @@ static int rw_piece(struct iof_ioas *ioas, struct iof_range r, void *buffer, uin
 	if (iof_range_span(r) >= COPY_CHUNK)
 		r.last = r.start + (COPY_CHUNK - 1);
 	iof_rwlock_read(&ioas->use_lock);
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	rc = find_piece(ioas, r, p);
 	if (!rc)
 		rc = p->area->prevent ? -EINVAL : check_rights(p->area, flags & IOFI_ACCESS_WRITE);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	if (!rc)
 		rc = copy_piece(ioas, p, buffer, flags);
 	iof_rwlock_read_drop(&ioas->use_lock);

@@ -15,9 +15,9 @@
 
 static void unreserve(struct iof_device *dev, struct iof_ioas *ioas)
 {
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	iof_space_unreserve(ioas->space, (uintptr_t)dev);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 }
 
 /* The device's regions, owned by the device (R6.5). All or none. */
@@ -26,14 +26,14 @@ static int reserve(struct iof_device *dev, struct iof_ioas *ioas)
 	const struct iof_device_caps *caps = &dev->mdev->caps;
 	int rc = iof_alloc_may_fail(ioas->memory->alloc) ? -EINVAL : iofi_msi_check(caps); /* chapter 12's injection point */
 
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	for (unsigned i = 0; i < caps->n_reserved && !rc; i++)
 		rc = iof_space_reserve(ioas->space, caps->reserved[i], (uintptr_t)dev);
 	if (!rc && caps->sw_msi.last)
 		rc = iof_space_reserve(ioas->space, caps->sw_msi, (uintptr_t)dev);
 	if (rc)
 		iof_space_unreserve(ioas->space, (uintptr_t)dev);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	return rc;
 }
 

@@ -66,9 +66,9 @@ int iof_ioas_collect(struct iof_ioas *src, uint64_t iova, uint64_t length, struc
 	*out = (struct iof_slices){ 0 };
 	if (rc)
 		return rc;
-	iof_lock_take(&src->records->lock);
+	iofi_iova_take(src);
 	rc = collect_locked(src, r, out);
-	iof_lock_drop(&src->records->lock);
+	iofi_iova_drop(src);
 	if (rc)
 		iof_slices_fini(src, out);
 	return rc;
@@ -208,14 +208,14 @@ int iof_ioas_map_slices(struct iof_ioas *dst, struct iof_slices *s, struct iof_c
 	uint64_t start = 0;
 	int rc;
 
-	iofi_begin(dst, false);
+	iofi_begin(dst);
 	rc = insert_all(dst, s, rq, &start);
-	iof_lock_drop(&dst->records->lock);
+	iofi_iova_drop(dst);
 	if (!rc) {
 		rc = fill_all(dst, s, start);
-		iof_lock_take(&dst->records->lock);
+		iofi_iova_take(dst);
 		conclude(dst, s, start, rc);
-		iof_lock_drop(&dst->records->lock);
+		iofi_iova_drop(dst);
 	}
 	iofi_end(dst);
 	if (!rc)

@@ -118,10 +118,10 @@ int iof_ioas_cut(struct iof_ioas *ioas, const uint64_t *at, size_t n)
 {
 	int rc = 0;
 
-	iofi_begin(ioas, false);
+	iofi_begin(ioas);
 	for (size_t i = 0; i < n && !rc && ioas->small_pages; i++)
 		rc = cut(ioas, at[i]);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	iofi_end(ioas);
 	return rc;
 }

@@ -108,14 +108,14 @@ static void walk_part(void *ctx, struct iof_range part)
 
 static void lock(struct iof_ioas *ioas)
 {
-	iof_brlock_read(&ioas->domains_lock);
-	iof_lock_take(&ioas->records->lock);
+	iof_brlock_read(iofi_domains(ioas));
+	iofi_iova_take(ioas);
 }
 
 static void unlock(struct iof_ioas *ioas)
 {
-	iof_lock_drop(&ioas->records->lock);
-	iof_brlock_read_drop(&ioas->domains_lock);
+	iofi_iova_drop(ioas);
+	iof_brlock_read_drop(iofi_domains(ioas));
 }
 
 /* Cleaned entries may be remembered as dirty by nobody: the IOTLB keeps no dirty bits, but readers in flight are waited for. */

@@ -213,14 +213,14 @@ static void leave_locked(struct iof_hwpt *hwpt)
 
 static void lock_all(struct iof_ioas *ioas)
 {
-	iof_brlock_write(&ioas->domains_lock);
-	iof_lock_take(&ioas->records->lock);
+	iofi_domains_write(ioas);
+	iofi_iova_take(ioas);
 }
 
 static void unlock_all(struct iof_ioas *ioas)
 {
-	iof_lock_drop(&ioas->records->lock);
-	iof_brlock_write_drop(&ioas->domains_lock);
+	iofi_iova_drop(ioas);
+	iofi_domains_write_drop(ioas);
 }
 
 int iof_hwpt_join(struct iof_hwpt *hwpt)

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "ioas/hwpt.h"
+#include "ioas/lane.h"
 
 int iof_ioas_create(struct iof_context *ctx, struct iof_ioas **out)
 {
@@ -25,7 +26,6 @@ int iof_ioas_create(struct iof_context *ctx, struct iof_ioas **out)
 	ioas->ctx = ctx;
 	ioas->memory = m;
 	ioas->alignment = 1;
-	iof_brlock_init(&ioas->domains_lock, m->alloc->shared);
 	iof_rwlock_init(&ioas->use_lock, m->alloc->shared);
 	*out = ioas;
 	return 0;
@@ -44,7 +44,10 @@ void iof_ioas_dispose(struct iof_ioas *ioas)
 	struct iof_alloc *a = ioas->memory->alloc;
 	uint64_t bytes;
 
+	iof_brlock_read(iofi_domains(ioas));
 	iof_ioas_unmap(ioas, IOF_RANGE_ALL, false, &bytes);
+	iof_brlock_read_drop(iofi_domains(ioas));
+	iofi_lanes_free(ioas);
 	iof_space_destroy(ioas->space);
 	iof_va_index_put(ioas->va_index);
 	iof_records_orphan(ioas->records);
@@ -57,9 +60,9 @@ int iof_ioas_allow(struct iof_ioas *ioas, const struct iof_range *ranges, size_t
 {
 	int rc;
 
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	rc = iof_space_allow(ioas->space, ranges, n);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	return rc;
 }
 
@@ -67,10 +70,10 @@ size_t iof_ioas_ranges(struct iof_ioas *ioas, struct iof_range *out, size_t n, u
 {
 	size_t total;
 
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	total = iof_space_ranges(ioas->space, out, n);
 	*alignment = ioas->alignment;
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	return total;
 }
 
@@ -133,11 +136,11 @@ int iof_ioas_set_large_pages(struct iof_ioas *ioas, bool on)
 {
 	int rc;
 
-	iof_brlock_write(&ioas->domains_lock);
-	iof_lock_take(&ioas->records->lock);
+	iofi_domains_write(ioas);
+	iofi_iova_take(ioas);
 	rc = set_large_pages(ioas, on);
-	iof_lock_drop(&ioas->records->lock);
-	iof_brlock_write_drop(&ioas->domains_lock);
+	iofi_iova_drop(ioas);
+	iofi_domains_write_drop(ioas);
 	return rc;
 }
 
@@ -145,9 +148,9 @@ bool iof_ioas_large_pages(struct iof_ioas *ioas)
 {
 	bool on;
 
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	on = !ioas->small_pages;
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	return on;
 }
 

@@ -6,8 +6,9 @@
  * are held and shown in every domain without the IOVA lock, and then it goes live; unmapping is the mirror. Others see an area in transition as used
  * space (EEXIST), as busy (unmap: EBUSY) or not at all (copy).
  *
- * Locks: `domains_lock` is held for reading by whoever fills or empties areas, for writing by a page table that joins or leaves: it then meets no area
- * in transition. Inside it, records->lock (the IOVA lock) covers space, records and counters. `alignment` is written under both.
+ * Locks: the domains lock, which is the gate of the object (object.h), is held for reading by whoever fills or empties areas, for writing by a page table that joins or leaves: it then meets no area
+ * in transition. Inside it, records->lock (the IOVA lock) covers space, records and counters. `alignment` is written under both. The IOVA lock is taken by
+ * iofi_iova_take(): where threads met on it there may be lanes (lane.h), and then part of what it covers is in them.
  *
  * In this file's functions a request that may not wait (`nowait`) gets -EAGAIN before anything was done.
  */
@@ -18,13 +19,14 @@
 #include "ioas/records.h"
 #include "iova/va_index.h"
 #include "iova/space.h"
-#include "util/brlock.h"
 
 #define IOF_NOWAIT_BYTES (UINT64_C(64) << 10) /* about a microsecond of work */
 
 struct iof_ioas_counters {
 	_Atomic uint64_t maps, unmaps, copies, bytes;
 };
+
+struct iof_lanes;
 
 struct iof_ioas {
 	struct iof_object object;
@@ -33,8 +35,7 @@ struct iof_ioas {
 	struct iof_records *records;
 	struct iof_space *space;
 	uint64_t alignment; /* power of two: what IOVAs and lengths must be multiples of */
-	struct iof_ioas_counters count;
-	struct iof_hwpt **domains; /* domains_lock: dense; the last takes the place of one that leaves */
+	struct iof_hwpt **domains; /* domains lock: dense; the last takes the place of one that leaves */
 	uint32_t n_domains, room;
 	struct iof_va_index *va_index; /* changed like `domains`; NULL: nobody has asked for it (va.h) */
 	bool small_pages; /* large pages are off: leaves of at most a PAGE */
@@ -42,9 +43,11 @@ struct iof_ioas {
 	struct iof_access **accesses; /* by registration id, NULL: free. Changed under both, like what follows */
 	uint32_t access_room, n_accesses, lowest_access; /* every registration id below lowest_access is taken */
 	uint32_t n_pinning; /* accesses that pin and so ask for PAGE alignment */
-	uint64_t pieces; /* IOVA lock: the sum of the areas' accesses */
 	struct iof_rwlock use_lock; /* between the two locks: read by accesses at work, see access.h */
-	struct iof_brlock domains_lock;
+	struct iof_lanes *_Atomic lanes; /* IOVA lock; NULL: nobody has needed any */
+	/* Changed by every mapping that comes by the index; what is above is read by those in lanes. */
+	_Alignas(IOF_CACHELINE) struct iof_ioas_counters count;
+	uint64_t pieces; /* IOVA lock: the sum of the areas' accesses */
 };
 
 int iof_ioas_create(struct iof_context *ctx, struct iof_ioas **out); /* reserved, not published: control lock. -ENOMEM */
@@ -59,6 +62,8 @@ struct iof_map_request {
 	int fd;
 	enum iof_hold_policy policy;
 };
+
+/* ---- maps and unmaps: the caller reads the gate (iof_object_enter()) ---- */
 
 /* IOAS_MAP from R4.1.2 on (2.6), IOAS_MAP_FILE from its length on (2.16): the errnos of R3.5, R3.6bis and the page table's. */
 int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq);
@@ -103,7 +108,7 @@ void iof_slices_fini(struct iof_ioas *any, struct iof_slices *s); /* drops what 
 
 /*
  * Removes the areas inside r (R3.7): 0, -EBUSY in transition or locked, -ENOENT one sticks out, -EDEADLOCK an access does not let go. *bytes counts
- * what went, on errors too. Accesses are told about areas they have pinned: the caller holds no lock.
+ * what went, on errors too. Accesses are told about areas they have pinned, outside the gate: the caller holds no other lock.
  */
 int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint64_t *bytes);
 
@@ -137,6 +142,41 @@ uint64_t iofi_ioas_alignment(const struct iof_ioas *ioas);
 uint64_t iofi_ioas_pinned(struct iof_ioas *ioas);
 
 /* Counters are written under the IOVA lock and read by anybody, so a plain sum will do: a locked instruction costs 5 ns. */
+void iofi_lanes_close(struct iof_ioas *ioas); /* lane.h */
+
+/* The domains lock; for writing see below. */
+static inline struct iof_brlock *iofi_domains(const struct iof_ioas *ioas)
+{
+	return iof_object_gate(&ioas->object);
+}
+
+/* The IOVA lock, with everything it covers in its place. */
+static inline void iofi_iova_take(struct iof_ioas *ioas)
+{
+	iof_lock_take(&ioas->records->lock);
+	if (iof_unlikely(atomic_load_explicit(&ioas->lanes, memory_order_relaxed)))
+		iofi_lanes_close(ioas);
+}
+
+static inline void iofi_iova_drop(struct iof_ioas *ioas)
+{
+	iof_lock_drop(&ioas->records->lock);
+}
+
+/* The domains lock for writing: nobody maps, unmaps or opens a lane, so all areas are in the index until it is dropped. */
+static inline void iofi_domains_write(struct iof_ioas *ioas)
+{
+	iof_brlock_write(iofi_domains(ioas));
+	iofi_iova_take(ioas);
+	iofi_iova_drop(ioas);
+}
+
+static inline void iofi_domains_write_drop(struct iof_ioas *ioas)
+{
+	iof_brlock_write_drop(iofi_domains(ioas));
+}
+
+/* The counters are changed under the IOVA lock and read by anybody. */
 static inline void iofi_count(_Atomic uint64_t *counter, uint64_t n)
 {
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);

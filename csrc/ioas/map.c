@@ -2,22 +2,29 @@
 #include <errno.h>
 
 #include "ioas/fill.h"
+#include "ioas/lane.h"
 #include "ioas/place.h"
 #include "ioas/va.h"
 
-int iofi_begin(struct iof_ioas *ioas, bool nowait)
+int iofi_iova_take_for_slow(struct iof_ioas *ioas, struct iof_range r, bool nowait, bool *waited)
 {
-	if (!nowait) {
-		iof_brlock_read(&ioas->domains_lock);
-		iof_lock_take(&ioas->records->lock);
-		return 0;
-	}
-	if (!iof_brlock_read_try(&ioas->domains_lock))
+	if (iof_unlikely(nowait && !iofi_lanes_closed(ioas)))
 		return -EAGAIN;
-	if (iof_likely(iof_lock_try(&ioas->records->lock)))
-		return 0;
-	iof_brlock_read_drop(&ioas->domains_lock);
-	return -EAGAIN;
+	if (iof_unlikely(!iof_lock_try(&ioas->records->lock))) {
+		if (nowait)
+			return -EAGAIN;
+		iof_lock_take(&ioas->records->lock);
+		if (waited)
+			*waited = true;
+	}
+	iofi_lanes_close_in(ioas, r);
+	return 0;
+}
+
+void iofi_begin(struct iof_ioas *ioas)
+{
+	iof_brlock_read(iofi_domains(ioas));
+	iofi_iova_take(ioas);
 }
 
 int iofi_place(struct iof_ioas *ioas, uint64_t addr, uint64_t length, bool fixed, uint64_t iova, struct iof_range *r)
@@ -114,17 +121,42 @@ static void hide(struct iof_ioas *ioas, struct iof_area *area, struct iof_range 
 /* The area could not be shown: out of the index again. */
 static void withdraw(struct iof_ioas *ioas, struct iof_record *rec, struct iof_range r)
 {
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	count(ioas, -UINT64_C(1), -iof_range_length(r));
 	iof_space_remove(ioas->space, r.start);
 	iof_area_put(ioas->records, &rec->area);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 }
 
 /* More than bookkeeping: memory is touched (a page fault may wait for anything), or looked up, or somebody pays for it. */
 static bool may_wait(const struct iof_ioas *ioas, const struct iof_map_request *rq)
 {
 	return rq->policy != IOF_HOLD_TRUST || ioas->memory->address_mode != IOF_ADDRESS_VA || ioas->ctx->machine->accounting;
+}
+
+/* Places and inserts by the index, under the IOVA lock. Others in the way of a fixed map: its window may get a lane. */
+static int insert_in_index(struct iof_ioas *ioas, struct iof_map_request *rq, struct iof_account *account, struct iof_record **rec, struct iof_range *r)
+{
+	struct iof_range meets = rq->fixed ? (struct iof_range){ rq->iova, rq->iova + rq->length } : IOF_RANGE_ALL;
+	bool waited = false;
+	int rc = iofi_iova_take_for(ioas, meets.start <= meets.last ? meets : IOF_RANGE_ALL, rq->nowait, &waited);
+
+	if (iof_unlikely(rc))
+		return rc;
+	rc = insert(ioas, rq, account, rec, r);
+	if (iof_likely(!rc))
+		count(ioas, 1, rq->length);
+	if (iof_unlikely(waited && rq->fixed && !rc))
+		iofi_lane_wanted(ioas, r->start);
+	iofi_iova_drop(ioas);
+	return rc;
+}
+
+static int place(struct iof_ioas *ioas, struct iof_map_request *rq, struct iof_account *account, struct iof_record **rec, struct iof_range *r)
+{
+	int rc = iofi_lanes_closed(ioas) ? -ENOENT : iofi_lane_insert(ioas, rq, account, rec, r);
+
+	return iof_likely(rc == -ENOENT) ? insert_in_index(ioas, rq, account, rec, r) : rc;
 }
 
 int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq)
@@ -139,25 +171,17 @@ int iof_ioas_map(struct iof_ioas *ioas, struct iof_map_request *rq)
 	rc = iof_context_account(ioas->ctx, &account);
 	if (iof_unlikely(rc))
 		return rc;
-	rc = iofi_begin(ioas, rq->nowait);
+	rc = place(ioas, rq, account, &rec, &r);
 	if (iof_unlikely(rc))
 		return rc;
-	rc = insert(ioas, rq, account, &rec, &r);
-	if (iof_likely(!rc))
-		count(ioas, 1, rq->length);
-	iof_lock_drop(&ioas->records->lock);
-	if (iof_unlikely(rc))
-		goto out;
 	rc = show(ioas, &rec->area, r);
 	if (iof_unlikely(rc)) {
 		withdraw(ioas, rec, r);
-		goto out;
+		return rc;
 	}
 	rq->iova = r.start;
 	iofi_area_set(&rec->area, IOF_AREA_LIVE);
-out:
-	iofi_end(ioas);
-	return rc;
+	return 0;
 }
 
 /* ---- batches ---- */
@@ -213,9 +237,9 @@ int iof_ioas_map_batch(struct iof_ioas *ioas, struct iof_map_request *rq, size_t
 	*failed = 0;
 	if (iof_unlikely(rc))
 		return rc;
-	iofi_begin(ioas, false);
+	iofi_iova_take(ioas);
 	in = insert_batch(ioas, rq, n, account, at, &late);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	filled = fill_batch(ioas, at, in, &rc);
 	*failed = filled;
 	if (iof_likely(!rc))
@@ -226,6 +250,5 @@ int iof_ioas_map_batch(struct iof_ioas *ioas, struct iof_map_request *rq, size_t
 		rq[i].iova = at[i].r.start;
 		iofi_area_set(&at[i].rec->area, IOF_AREA_LIVE);
 	}
-	iofi_end(ioas);
 	return rc;
 }

@@ -37,9 +37,9 @@ static int show(struct iof_hwpt *paging, const struct iof_msi_page *p)
 {
 	int rc;
 
-	iof_brlock_read(&paging->ioas->domains_lock);
+	iof_brlock_read(iofi_domains(paging->ioas));
 	rc = iofi_hwpt_map(paging, iova_of(p), p->doorbell, IOF_PAGE_SIZE, IOF_PROT_READ | IOF_PROT_WRITE | IOF_PROT_MMIO);
-	iof_brlock_read_drop(&paging->ioas->domains_lock);
+	iof_brlock_read_drop(iofi_domains(paging->ioas));
 	return rc;
 }
 

@@ -57,7 +57,7 @@ void iof_objects_init(struct iof_objects *t, struct iof_alloc *a)
 static void chunk_free(struct iof_objects *t, struct iof_slot *chunk, unsigned k)
 {
 	for (size_t i = 0; chunk && i < chunk_bytes(k) / sizeof(*chunk); i++)
-		iof_mem_put(t->alloc, atomic_load_explicit(&chunk[i].calls, memory_order_relaxed), sizeof(struct iof_calls));
+		iof_mem_put(t->alloc, atomic_load_explicit(&chunk[i].gate, memory_order_relaxed), sizeof(struct iof_brlock));
 	iof_mem_put(t->alloc, chunk, chunk_bytes(k));
 }
 
@@ -67,15 +67,18 @@ void iof_objects_fini(struct iof_objects *t)
 		chunk_free(t, atomic_load_explicit(&t->chunk[k], memory_order_relaxed), k);
 }
 
-static int calls_make(struct iof_objects *t, struct iof_slot *slot)
+static int gate_make(struct iof_objects *t, struct iof_slot *slot)
 {
-	struct iof_calls *calls = atomic_load_explicit(&slot->calls, memory_order_relaxed);
+	struct iof_brlock *gate = atomic_load_explicit(&slot->gate, memory_order_relaxed);
 
-	if (calls)
+	if (gate)
 		return 0;
-	calls = iof_mem_zget(t->alloc, sizeof(*calls), IOF_CACHELINE);
-	atomic_store_explicit(&slot->calls, calls, memory_order_release);
-	return calls ? 0 : -ENOMEM;
+	gate = iof_mem_get(t->alloc, sizeof(*gate), IOF_CACHELINE);
+	if (!gate)
+		return -ENOMEM;
+	iof_brlock_init(gate, t->alloc->shared);
+	atomic_store_explicit(&slot->gate, gate, memory_order_release);
+	return 0;
 }
 
 int iof_object_reserve(struct iof_objects *t, struct iof_object *o, enum iof_object_type type)
@@ -92,7 +95,7 @@ int iof_object_reserve(struct iof_objects *t, struct iof_object *o, enum iof_obj
 		if (!slot->reserved)
 			break;
 	}
-	if (type == IOF_OBJECT_IOAS && calls_make(t, slot))
+	if (type == IOF_OBJECT_IOAS && gate_make(t, slot))
 		return -ENOMEM;
 	slot->reserved = 1;
 	t->lowest = id + 1;
@@ -151,49 +154,50 @@ struct iof_object *iof_object_get(struct iof_objects *t, uint32_t id, enum iof_o
 	return atomic_load_explicit(&slot->object, memory_order_relaxed);
 }
 
-struct iof_object *iof_object_enter(struct iof_objects *t, uint32_t id)
+/* The gate of an IOAS that may be there; NULL: no IOAS. */
+static struct iof_brlock *gate_of(struct iof_objects *t, struct iof_slot *slot)
 {
-	struct iof_slot *slot = slot_at(t, id);
-	_Atomic uint32_t *inside;
-	struct iof_calls *calls;
-	uint32_t n;
-
 	if (iof_unlikely(!slot || iof_alloc_may_fail(t->alloc)))
 		return NULL;
-	calls = atomic_load_explicit(&slot->calls, memory_order_acquire);
-	if (iof_unlikely(!calls || atomic_load_explicit(&slot->type, memory_order_relaxed) != IOF_OBJECT_IOAS))
+	if (iof_unlikely(atomic_load_explicit(&slot->type, memory_order_relaxed) != IOF_OBJECT_IOAS))
 		return NULL;
-	inside = &calls->stripe[iof_stripe()].inside;
+	return atomic_load_explicit(&slot->gate, memory_order_acquire);
+}
+
+int iof_object_enter(struct iof_objects *t, uint32_t id, bool nowait, struct iof_object **out)
+{
+	struct iof_slot *slot = slot_at(t, id);
+	struct iof_brlock *gate = gate_of(t, slot);
+	uint32_t n;
+
+	if (iof_unlikely(!gate))
+		return -ENOENT;
 	for (;;) {
-		atomic_fetch_add_explicit(inside, 1, memory_order_seq_cst);
-		iof_fence_reader();
+		if (iof_unlikely(!iof_brlock_read_try(gate))) {
+			if (nowait)
+				return -EAGAIN;
+			iof_brlock_read_slow(gate);
+		}
 		n = atomic_load_explicit(&slot->users, memory_order_acquire);
 		if (iof_likely(n && !(n & IOF_OBJECT_LEAVING) &&
-			       atomic_load_explicit(&slot->type, memory_order_relaxed) == IOF_OBJECT_IOAS))
-			return atomic_load_explicit(&slot->object, memory_order_relaxed);
-		atomic_fetch_sub_explicit(inside, 1, memory_order_release);
+			       atomic_load_explicit(&slot->type, memory_order_relaxed) == IOF_OBJECT_IOAS)) {
+			*out = atomic_load_explicit(&slot->object, memory_order_relaxed);
+			return 0;
+		}
+		iof_brlock_read_drop(gate);
 		if (!(n & IOF_OBJECT_LEAVING))
-			return NULL;
+			return -ENOENT;
 		(void)settled_users(slot);
 	}
 }
 
-static bool calls_run(const struct iof_calls *calls)
-{
-	uint32_t n = 0;
-
-	for (unsigned i = 0; i < IOF_STRIPES; i++)
-		n |= atomic_load_explicit(&calls->stripe[i].inside, memory_order_acquire);
-	return n;
-}
-
 /* The object is marked as leaving, so calls that come now go away again; those that run have been here before. */
-static bool leave_or_stay(struct iof_slot *slot, const struct iof_calls *calls)
+static bool leave_or_stay(struct iof_slot *slot, struct iof_brlock *gate)
 {
 	bool stays;
 
 	iof_fence_writer();
-	stays = calls_run(calls);
+	stays = iof_brlock_is_read(gate);
 	if (stays)
 		atomic_fetch_and_explicit(&slot->users, ~IOF_OBJECT_LEAVING, memory_order_release);
 	else
@@ -204,13 +208,13 @@ static bool leave_or_stay(struct iof_slot *slot, const struct iof_calls *calls)
 /* From "the table's own user only" to nobody's, in one step for all who look. */
 static bool take_out(struct iof_object *o)
 {
-	struct iof_calls *calls = o->type == IOF_OBJECT_IOAS ? atomic_load_explicit(&o->slot->calls, memory_order_relaxed) : NULL;
+	struct iof_brlock *gate = o->type == IOF_OBJECT_IOAS ? iof_object_gate(o) : NULL;
 	uint32_t own = 1;
 
-	if (!atomic_compare_exchange_strong_explicit(&o->slot->users, &own, calls ? IOF_OBJECT_LEAVING | 1 : 0,
+	if (!atomic_compare_exchange_strong_explicit(&o->slot->users, &own, gate ? IOF_OBJECT_LEAVING | 1 : 0,
 						     memory_order_seq_cst, memory_order_relaxed))
 		return false;
-	return !calls || leave_or_stay(o->slot, calls);
+	return !gate || leave_or_stay(o->slot, gate);
 }
 
 int iof_object_remove(struct iof_objects *t, struct iof_object *o)

@@ -8,9 +8,9 @@
  * table's own; removing an object takes the count from 1 to 0 in one step, which is what makes a busy object EBUSY and a
  * removed one ENOENT to everybody at once.
  *
- * An IOAS has, beside these users, *calls*: the short users of the commands that come all the time, from several threads. They are counted on a line for each thread
- * (util/stripe.h). Removing such an object marks it as leaving, looks at all the lines, and either takes it or takes the mark back; whoever looks it up meanwhile waits for
- * the outcome. So a running call makes it EBUSY like any other user.
+ * An IOAS has a *gate* beside: the lock that covers its list of page tables (ioas.h). The commands that come all the time, from several threads, are no users; each
+ * reads the gate, which counts it on a line of its thread's. Removing such an object marks it as leaving, looks at the gate's readers, and either takes it or takes the mark
+ * back; whoever looks it up meanwhile waits for the outcome. So a running call makes it EBUSY like any user. A gate stays with its slot, as users do.
  *
  * Two dangerous words: a *reserved* id has no object yet; a *user* is a reference that makes DESTROY say EBUSY, also the short one that a running
  * call holds (R1.5.2).
@@ -24,8 +24,7 @@
 #include <stdatomic.h>
 
 #include "util/alloc.h"
-#include "util/fence.h"
-#include "util/stripe.h"
+#include "util/brlock.h"
 
 enum iof_object_type {
 	IOF_OBJECT_ANY = 0,
@@ -45,12 +44,6 @@ enum iof_object_type {
 
 struct iof_object;
 
-struct iof_calls {
-	struct {
-		_Alignas(IOF_CACHELINE) _Atomic uint32_t inside;
-	} stripe[IOF_STRIPES];
-};
-
 #define IOF_OBJECT_LEAVING UINT32_C(0x80000000)
 
 struct iof_slot {
@@ -58,7 +51,7 @@ struct iof_slot {
 	_Atomic uint16_t type;
 	uint16_t reserved; /* the id is taken, published or not */
 	struct iof_object *_Atomic object;
-	struct iof_calls *_Atomic calls; /* of ids that an IOAS has had; freed with the table */
+	struct iof_brlock *_Atomic gate; /* of ids that an IOAS has had; freed with the table */
 };
 
 /* Embedded first in every object. */
@@ -89,14 +82,17 @@ void iof_object_abort(struct iof_objects *t, struct iof_object *o); /* gives a r
 /* The object with one more user; NULL: absent, unpublished or of another type. */
 struct iof_object *iof_object_get(struct iof_objects *t, uint32_t id, enum iof_object_type type);
 
-/* The IOAS with one more call; NULL: absent, unpublished or of another type. Ended by iof_object_leave() in the same thread. */
-struct iof_object *iof_object_enter(struct iof_objects *t, uint32_t id);
+static inline struct iof_brlock *iof_object_gate(const struct iof_object *o)
+{
+	return atomic_load_explicit(&o->slot->gate, memory_order_relaxed);
+}
+
+/* The IOAS, its gate read. -ENOENT: absent, unpublished or of another type; -EAGAIN with nowait: somebody changes it. Ended by iof_object_leave() in the same thread. */
+int iof_object_enter(struct iof_objects *t, uint32_t id, bool nowait, struct iof_object **out);
 
 static inline void iof_object_leave(struct iof_object *o)
 {
-	struct iof_calls *calls = atomic_load_explicit(&o->slot->calls, memory_order_relaxed);
-
-	atomic_fetch_sub_explicit(&calls->stripe[iof_stripe()].inside, 1, memory_order_release);
+	iof_brlock_read_drop(iof_object_gate(o));
 }
 
 static inline void iof_object_ref(struct iof_object *o)
@@ -109,7 +105,7 @@ static inline void iof_object_put(struct iof_object *o)
 	atomic_fetch_sub_explicit(&o->slot->users, 1, memory_order_release);
 }
 
-/* Without the calls. */
+/* Without running calls. */
 static inline uint32_t iof_object_users(const struct iof_object *o)
 {
 	return atomic_load_explicit(&o->slot->users, memory_order_acquire) & ~IOF_OBJECT_LEAVING;

@@ -10,12 +10,28 @@
 /* Under the IOVA lock: R3.5.1–3. `addr` steers the automatic choice. *r: where it goes. */
 int iofi_place(struct iof_ioas *ioas, uint64_t addr, uint64_t length, bool fixed, uint64_t iova, struct iof_range *r);
 
-/* Both locks, or -EAGAIN with nowait. */
-int iofi_begin(struct iof_ioas *ioas, bool nowait);
+/* The IOVA lock for work inside r: only lanes that r meets are closed. -EAGAIN with nowait. *waited: set when somebody else had it; may be NULL. */
+int iofi_iova_take_for_slow(struct iof_ioas *ioas, struct iof_range r, bool nowait, bool *waited);
+
+static inline int iofi_iova_take_for(struct iof_ioas *ioas, struct iof_range r, bool nowait, bool *waited)
+{
+	if (iof_likely(!atomic_load_explicit(&ioas->lanes, memory_order_relaxed) && iof_lock_try(&ioas->records->lock))) {
+		if (iof_likely(!atomic_load_explicit(&ioas->lanes, memory_order_relaxed)))
+			return 0;
+		iof_lock_drop(&ioas->records->lock);
+	}
+	return iofi_iova_take_for_slow(ioas, r, nowait, waited);
+}
+
+/* Both locks, the domains lock for reading. Lanes are closed. iofi_end() drops that one, the IOVA lock is dropped before. */
+void iofi_begin(struct iof_ioas *ioas);
+
+/* Short work only: a small range, nobody in a read section that would have to be waited for, no accesses; with nowait no system call either. */
+bool iofi_quick(struct iof_ioas *ioas, struct iof_range r, bool nowait);
 
 static inline void iofi_end(struct iof_ioas *ioas)
 {
-	iof_brlock_read_drop(&ioas->domains_lock);
+	iof_brlock_read_drop(iofi_domains(ioas));
 }
 
 static inline void iofi_area_set(struct iof_area *area, enum iof_area_state state)

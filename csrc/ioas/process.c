@@ -33,7 +33,7 @@ static void each_ioas(struct iof_context *ctx, ioas_fn fn)
 
 static void lock_domains(struct iof_ioas *ioas)
 {
-	iof_brlock_write(&ioas->domains_lock);
+	iofi_domains_write(ioas);
 }
 
 static void lock_use(struct iof_ioas *ioas)
@@ -43,14 +43,14 @@ static void lock_use(struct iof_ioas *ioas)
 
 static void lock_iova(struct iof_ioas *ioas)
 {
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 }
 
 static void unlock(struct iof_ioas *ioas)
 {
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	iof_rwlock_write_drop(&ioas->use_lock);
-	iof_brlock_write_drop(&ioas->domains_lock);
+	iofi_domains_write_drop(ioas);
 }
 
 typedef int (*area_fn)(struct change *c, struct iof_area *area);

@@ -89,6 +89,16 @@ struct iof_record *iof_area_put(struct iof_records *r, struct iof_area *area)
 	return NULL;
 }
 
+struct iof_record *iof_area_end(struct iof_records *r, struct iof_area *area)
+{
+	struct iof_record *rec = iof_container_of(area, struct iof_record, area);
+
+	if (iof_unlikely(!pages_unref(&rec->pages)))
+		return NULL;
+	iof_pages_fini(&rec->pages, r->memory);
+	return rec;
+}
+
 void iof_record_retire(struct iof_record *rec)
 {
 	struct iof_records *home;

@@ -83,6 +83,10 @@ void iof_records_put(struct iof_records *r, struct iof_record *rec);
  * was in another pool) comes back as a record for iof_record_retire(); NULL: nothing.
  */
 struct iof_record *iof_area_put(struct iof_records *r, struct iof_area *area);
+/*
+ * The same for an area that is not bare, under the lock of whatever it was in: the record, finished, is the caller's to keep or to put. NULL: its container has other areas.
+ */
+struct iof_record *iof_area_end(struct iof_records *r, struct iof_area *area);
 void iof_record_retire(struct iof_record *rec); /* under no records lock; NULL is fine */
 
 #endif

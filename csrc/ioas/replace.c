@@ -79,19 +79,19 @@ static struct iof_record *take_over(struct iof_ioas *ioas, struct replacement *p
 
 	if (ioas->va_index)
 		iofi_va_remove(ioas, p->before, p->at);
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	iofi_area_set(&p->now->area, IOF_AREA_LIVE);
 	iof_space_set(ioas->space, p->at.start, (uintptr_t)&p->now->area);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	/* An access that is at work may have found the old one. */
 	iof_rwlock_write(&ioas->use_lock);
 	iof_rwlock_write_drop(&ioas->use_lock);
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	iofi_area_let_go(ioas, p->before, p->at);
 	elsewhere = iof_area_put(ioas->records, p->before);
 	iofi_count(&ioas->count.maps, 1);
 	iofi_count(&ioas->count.unmaps, 1);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	return elsewhere;
 }
 
@@ -99,13 +99,13 @@ static int begin(struct iof_ioas *ioas, struct iof_map_request *rq, struct iof_a
 {
 	int rc;
 
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	rc = find_before(ioas, p);
 	if (!rc) {
 		rc = make_now(ioas, rq, account, p);
 		p->before->prevent = !rc;
 	}
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	return rc;
 }
 
@@ -120,10 +120,10 @@ static int replace(struct iof_ioas *ioas, struct iof_map_request *rq, struct iof
 		iof_record_retire(take_over(ioas, p));
 		return 0;
 	}
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	p->before->prevent = 0;
 	iof_area_put(ioas->records, &p->now->area);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	return rc;
 }
 
@@ -137,8 +137,8 @@ int iof_ioas_replace(struct iof_ioas *ioas, struct iof_map_request *rq)
 		rc = iof_context_account(ioas->ctx, &account);
 	if (rc)
 		return rc;
-	iof_brlock_write(&ioas->domains_lock);
+	iofi_domains_write(ioas);
 	rc = replace(ioas, rq, account, &p);
-	iof_brlock_write_drop(&ioas->domains_lock);
+	iofi_domains_write_drop(ioas);
 	return rc;
 }

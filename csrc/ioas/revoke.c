@@ -36,9 +36,9 @@ static void visit(struct iof_context *ctx)
 
 		if (o->type != IOF_OBJECT_IOAS)
 			continue;
-		iof_brlock_write(&ioas->domains_lock);
+		iofi_domains_write(ioas);
 		hide_areas(ioas);
-		iof_brlock_write_drop(&ioas->domains_lock);
+		iofi_domains_write_drop(ioas);
 	}
 	iof_lock_drop(&ctx->control);
 }

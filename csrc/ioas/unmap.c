@@ -4,6 +4,7 @@
 #include "ioas/access.h"
 #include "ioas/fill.h"
 #include "ioas/hwpt.h"
+#include "ioas/lane.h"
 #include "ioas/place.h"
 #include "ioas/va.h"
 
@@ -39,11 +40,13 @@ static void wait_for_uses(struct iof_ioas *ioas)
  */
 static void ask(struct iof_ioas *ioas, struct iof_range area)
 {
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
+	iof_object_ref(&ioas->object);
 	iofi_end(ioas);
 	wait_for_uses(ioas);
 	iofi_access_notify(ioas, area);
-	iofi_begin(ioas, false);
+	iofi_begin(ioas);
+	iof_object_put(&ioas->object);
 }
 
 static bool idle(struct iof_ioas *ioas)
@@ -54,16 +57,10 @@ static bool idle(struct iof_ioas *ioas)
 	return true;
 }
 
-/* Short work only: a small range, nobody in a read section that would have to be waited for, no accesses. */
-static bool quick(struct iof_ioas *ioas, struct iof_range r)
+bool iofi_quick(struct iof_ioas *ioas, struct iof_range r, bool nowait)
 {
-	return iof_range_span(r) < IOF_NOWAIT_BYTES && !ioas->n_accesses && idle(ioas);
-}
-
-/* For a caller who may not wait: letting go of memory that is held physically is a system call. */
-static bool short_work(struct iof_ioas *ioas, struct iof_range r)
-{
-	return !atomic_load_explicit(&ioas->memory->physical, memory_order_relaxed) && quick(ioas, r);
+	return iof_range_span(r) < IOF_NOWAIT_BYTES && !ioas->n_accesses && idle(ioas) &&
+	       !(nowait && atomic_load_explicit(&ioas->memory->physical, memory_order_relaxed));
 }
 
 /* The way out of the page tables, without the IOVA lock unless `keep`. */
@@ -72,12 +69,12 @@ static void cut_off(struct iof_ioas *ioas, struct iof_area *area, struct iof_ran
 	bool used = ioas->n_accesses;
 
 	if (!keep)
-		iof_lock_drop(&ioas->records->lock);
+		iofi_iova_drop(ioas);
 	if (iof_unlikely(used))
 		wait_for_uses(ioas);
 	iofi_area_unfill(ioas, area, r);
 	if (!keep)
-		iof_lock_take(&ioas->records->lock);
+		iofi_iova_take(ioas);
 }
 
 /*
@@ -92,13 +89,13 @@ static void remove_area(struct iof_ioas *ioas, const struct iof_index_entry *e, 
 	if (iof_unlikely(ioas->va_index))
 		iofi_va_remove(ioas, area, e->range);
 	if (area->held || ioas->n_accesses)
-		cut_off(ioas, area, e->range, nowait || quick(ioas, e->range));
+		cut_off(ioas, area, e->range, nowait || iofi_quick(ioas, e->range, false));
 	iof_space_remove(ioas->space, e->range.start);
 	elsewhere = iof_area_put(ioas->records, area);
 	if (iof_unlikely(elsewhere)) {
-		iof_lock_drop(&ioas->records->lock);
+		iofi_iova_drop(ioas);
 		iof_record_retire(elsewhere);
-		iof_lock_take(&ioas->records->lock);
+		iofi_iova_take(ioas);
 	}
 }
 
@@ -134,16 +131,26 @@ static int unmap_locked(struct iof_ioas *ioas, struct iof_range r, bool nowait, 
 	return 0;
 }
 
-int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint64_t *bytes)
+static int unmap_in_index(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint64_t *bytes)
 {
-	int rc = iofi_begin(ioas, nowait);
+	int rc = iofi_iova_take_for(ioas, r, nowait, NULL);
 
-	*bytes = 0;
 	if (iof_unlikely(rc))
 		return rc;
-	rc = nowait && !short_work(ioas, r) ? -EAGAIN : unmap_locked(ioas, r, nowait, bytes);
-	iof_lock_drop(&ioas->records->lock);
-	iofi_end(ioas);
+	rc = nowait && !iofi_quick(ioas, r, true) ? -EAGAIN : unmap_locked(ioas, r, nowait, bytes);
+	iofi_iova_drop(ioas);
+	return rc;
+}
+
+int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint64_t *bytes)
+{
+	int rc = iofi_lanes_closed(ioas) ? -ENOENT : iofi_lane_unmap(ioas, r, nowait);
+
+	*bytes = 0;
+	if (iof_likely(rc == -ENOENT))
+		return unmap_in_index(ioas, r, nowait, bytes);
+	if (!rc)
+		*bytes = iof_range_length(r);
 	return rc;
 }
 
@@ -187,17 +194,16 @@ size_t iof_ioas_unmap_batch(struct iof_ioas *ioas, const uint64_t *iovas, const 
 	struct iof_shown at[IOF_BATCH];
 	size_t done = 0, left = 0;
 
-	iofi_begin(ioas, false);
+	iofi_iova_take(ioas);
 	while (done < n && !ioas->n_accesses && claim_whole(ioas, iovas[done], lengths[done], &at[done]))
 		done++;
 	if (done) {
-		iof_lock_drop(&ioas->records->lock);
+		iofi_iova_drop(ioas);
 		iofi_areas_unfill(ioas, at, done);
-		iof_lock_take(&ioas->records->lock);
+		iofi_iova_take(ioas);
 		left = remove_batch(ioas, at, done, elsewhere);
 	}
-	iof_lock_drop(&ioas->records->lock);
-	iofi_end(ioas);
+	iofi_iova_drop(ioas);
 	while (left)
 		iof_record_retire(elsewhere[--left]);
 	return done;

@@ -106,12 +106,12 @@ int iof_ioas_va_index(struct iof_ioas *ioas, struct iof_va_index **out)
 {
 	int rc;
 
-	iof_brlock_write(&ioas->domains_lock);
+	iofi_domains_write(ioas);
 	rc = ioas->va_index ? 0 : make(ioas);
 	if (!rc)
 		iof_va_index_get(ioas->va_index);
 	*out = ioas->va_index;
-	iof_brlock_write_drop(&ioas->domains_lock);
+	iofi_domains_write_drop(ioas);
 	return rc;
 }
 

@@ -4,6 +4,7 @@
 #include "ioas/access.h"
 #include "ioas/device.h"
 #include "ioas/fault.h"
+#include "ioas/lane.h"
 #include "ioas/va.h"
 #include "ioas/veventq.h"
 #include "ioas/viommu.h"
@@ -126,6 +127,10 @@ static bool accesses_are_valid(struct iof_ioas *ioas)
 
 static bool ioas_is_valid(struct iof_ioas *ioas)
 {
+	if (!iofi_lanes_are_valid(ioas))
+		return false;
+	iofi_iova_take(ioas); /* closes the lanes: what is in them is looked at with the rest */
+	iofi_iova_drop(ioas);
 	return iof_space_is_valid(ioas->space) && ioas->alignment == iofi_ioas_alignment(ioas) && areas_are_valid(ioas) &&
 	       iofi_va_is_valid(ioas) && hwpts_are_valid(ioas) && accesses_are_valid(ioas);
 }

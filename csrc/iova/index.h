@@ -38,6 +38,17 @@ void iof_index_destroy(struct iof_index *ix); /* values are not looked at */
 /* 0; -EEXIST: intersects an entry; -ENOMEM: nothing changed; -EINVAL: start > last. */
 int iof_index_insert(struct iof_index *ix, struct iof_range r, uint64_t value);
 
+/*
+ * Memory for n insertions that have to succeed later on: of entries side by side, into one hole, in ascending order, whatever else was inserted meanwhile. Giving it back,
+ * turning `sure` on and inserting is one step under the caller's lock; `sure` turns injected failures off, and nothing else. 0, -ENOMEM.
+ */
+struct iof_index_spare {
+	void *leaves, *inners; /* chains */
+};
+int iof_index_spare_get(struct iof_index *ix, uint64_t n, struct iof_index_spare *spare);
+void iof_index_spare_put(struct iof_index *ix, struct iof_index_spare *spare);
+void iof_index_sure(struct iof_index *ix, bool sure);
+
 /* Removes the entry that starts at `start`. False when there is none. Needs no memory. */
 bool iof_index_remove(struct iof_index *ix, uint64_t start);
 

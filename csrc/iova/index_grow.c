@@ -23,6 +23,12 @@ static void spare_put(struct iof_index *ix, struct spare *sp)
 		iof_slab_put(&ix->leaves, sp->leaf);
 }
 
+/* The slow way is never told to fail. */
+static void *node_get(const struct iof_index *ix, struct iof_slab *s)
+{
+	return iof_likely(!ix->sure) ? iof_slab_get(s) : iof_slab_get_slow(s);
+}
+
 /* One leaf, an inner node for each full ancestor, and a root when there is no ancestor with room. */
 static int spare_get(struct iof_index *ix, const struct iofi_leaf *leaf, struct spare *sp)
 {
@@ -33,8 +39,8 @@ static int spare_get(struct iof_index *ix, const struct iofi_leaf *leaf, struct 
 		want++;
 	want += !in;
 	sp->n = 0;
-	sp->leaf = iof_slab_get(&ix->leaves);
-	while (sp->leaf && sp->n < want && (sp->inner[sp->n] = iof_slab_get(&ix->inners)))
+	sp->leaf = node_get(ix, &ix->leaves);
+	while (sp->leaf && sp->n < want && (sp->inner[sp->n] = node_get(ix, &ix->inners)))
 		sp->n++;
 	if (sp->leaf && sp->n == want)
 		return 0;

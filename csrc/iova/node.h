@@ -74,6 +74,7 @@ struct iof_index {
 	uint64_t count;
 	uint64_t visited; /* nodes that searches for holes have looked into */
 	uint32_t height; /* inner levels above the leaves */
+	bool sure; /* iof_index_sure() */
 	struct iofi_leaf *end; /* the rightmost leaf */
 	struct iofi_leaf *cursor; /* the leaf of the last change or of the last hole found; never NULL */
 	uint32_t guess; /* where in `cursor` the next insertion may well go */

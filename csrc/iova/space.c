@@ -173,6 +173,28 @@ int iof_space_split(struct iof_space *s, uint64_t start, uint64_t left_last, uin
 	return iof_index_split(s->used, start, left_last, value);
 }
 
+bool iof_space_is_reserved(const struct iof_space *s, struct iof_range r)
+{
+	struct iof_index_entry e;
+
+	return iof_index_first(s->reserved, r, &e);
+}
+
+int iof_space_spare_get(struct iof_space *s, uint64_t n, struct iof_index_spare *spare)
+{
+	return iof_index_spare_get(s->used, n, spare);
+}
+
+void iof_space_spare_put(struct iof_space *s, struct iof_index_spare *spare)
+{
+	iof_index_spare_put(s->used, spare);
+}
+
+void iof_space_sure(struct iof_space *s, bool sure)
+{
+	iof_index_sure(s->used, sure);
+}
+
 bool iof_space_find(const struct iof_space *s, uint64_t at, struct iof_index_entry *out)
 {
 	return iof_index_find(s->used, at, out) && out->value != IOF_SPACE_RESERVED;

@@ -49,9 +49,15 @@ int iof_space_place(struct iof_space *s, uint64_t addr, uint64_t length, uint64_
 /* Areas. insert: -EINVAL/-EEXIST as iof_space_check(), -ENOMEM. value != IOF_SPACE_RESERVED. remove: by start; needs no memory. */
 int iof_space_insert(struct iof_space *s, struct iof_range r, uint64_t value);
 void iof_space_remove(struct iof_space *s, uint64_t start);
-/* Cuts the area at `start` in two; the right part, behind left_last, gets `value`. -ENOENT, -EINVAL: no such cut; -ENOMEM: nothing changed. */
+/* Is any of r reserved? */
+bool iof_space_is_reserved(const struct iof_space *s, struct iof_range r);
+/* As the index's, for areas: memory for n insertions, and insertions that are never told to fail. */
+int iof_space_spare_get(struct iof_space *s, uint64_t n, struct iof_index_spare *spare);
+void iof_space_spare_put(struct iof_space *s, struct iof_index_spare *spare);
+void iof_space_sure(struct iof_space *s, bool sure);
 /* Gives the area that starts at `start` another value. Needs no memory. */
 void iof_space_set(struct iof_space *s, uint64_t start, uint64_t value);
+/* Cuts the area at `start` in two; the right part, behind left_last, gets `value`. -ENOENT, -EINVAL: no such cut; -ENOMEM: nothing changed. */
 int iof_space_split(struct iof_space *s, uint64_t start, uint64_t left_last, uint64_t value);
 /* As the index's, but areas only: reserved stretches are skipped over. */
 bool iof_space_find(const struct iof_space *s, uint64_t at, struct iof_index_entry *out);

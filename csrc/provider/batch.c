@@ -6,9 +6,12 @@
 #include "ioas/hwpt.h"
 #include "provider/engine.h"
 
+/* Its gate read. NULL: no such IOAS. */
 static struct iof_ioas *ioas_of(struct iof_handle *h, uint32_t id)
 {
-	return (struct iof_ioas *)iof_object_enter(&iofi_engine(h)->file.ctx->objects, id);
+	struct iof_object *o;
+
+	return iof_object_enter(&iofi_engine(h)->file.ctx->objects, id, false, &o) ? NULL : (struct iof_ioas *)o;
 }
 
 /* ---- map_many ---- */

@@ -302,9 +302,9 @@ int iof_ioas_reserve(struct iof_handle *ctx, uint32_t ioas_id, uint64_t start, u
 	if (!o)
 		return -ENOENT;
 	ioas = (struct iof_ioas *)o;
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	rc = iof_space_reserve(ioas->space, r, 0);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	iof_object_put(o);
 	return rc;
 }

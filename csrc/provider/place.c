@@ -12,9 +12,9 @@ int iofi_engine_place(struct iof_handle *h, uint32_t ioas_id, uint64_t address, 
 
 	if (!ioas)
 		return -ENOENT;
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	rc = length & (ioas->alignment - 1) ? -EINVAL : iof_space_place(ioas->space, address, length, ioas->alignment, iova);
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	iof_object_put(&ioas->object);
 	return rc;
 }

@@ -123,16 +123,16 @@ static void sum_areas(struct iof_ioas *ioas, struct iof_ioas_stats *out)
 
 static void fill_ioas_stats(struct iof_ioas *ioas, struct iof_ioas_stats *out)
 {
+	iofi_domains_write(ioas);
+	iofi_iova_take(ioas);
 	out->bytes_mapped = atomic_load(&ioas->count.bytes);
 	out->maps = atomic_load(&ioas->count.maps);
 	out->unmaps = atomic_load(&ioas->count.unmaps);
 	out->copies = atomic_load(&ioas->count.copies);
-	iof_brlock_write(&ioas->domains_lock);
-	iof_lock_take(&ioas->records->lock);
 	sum_areas(ioas, out);
 	sum_tables(ioas, out);
-	iof_lock_drop(&ioas->records->lock);
-	iof_brlock_write_drop(&ioas->domains_lock);
+	iofi_iova_drop(ioas);
+	iofi_domains_write_drop(ioas);
 }
 
 int iofi_engine_ioas_stats(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_stats *out)
@@ -168,9 +168,9 @@ static void fill_hwpt_stats(struct iof_hwpt *hwpt, struct iof_hwpt_stats *out)
 		.aperture_last = aperture.last,
 		.page_sizes = iof_pt_page_sizes(hwpt->pt),
 	};
-	iof_brlock_write(&hwpt->ioas->domains_lock);
+	iofi_domains_write(hwpt->ioas);
 	iof_pt_stats(hwpt->pt, &pt);
-	iof_brlock_write_drop(&hwpt->ioas->domains_lock);
+	iofi_domains_write_drop(hwpt->ioas);
 	memcpy(out->leaves, pt.leaves, sizeof(out->leaves));
 	out->tables = pt.tables;
 	out->table_bytes = pt.table_bytes;
@@ -227,9 +227,9 @@ int iofi_engine_mapping(struct iof_handle *h, uint32_t ioas_id, uint64_t start, 
 
 	if (!ioas)
 		return -ENOENT;
-	iof_lock_take(&ioas->records->lock);
+	iofi_iova_take(ioas);
 	rc = start <= last ? find_mapping(ioas, (struct iof_range){ start, last }, out) : -ENOENT;
-	iof_lock_drop(&ioas->records->lock);
+	iofi_iova_drop(ioas);
 	iof_object_put(&ioas->object);
 	return rc;
 }
@@ -365,17 +365,17 @@ static void mix_object(struct iof_object *o, uint64_t *digest)
 	mix(digest, iof_object_users(o));
 	switch (o->type) {
 	case IOF_OBJECT_IOAS:
-		iof_lock_take(&ioas->records->lock);
+		iofi_iova_take(ioas);
 		mix_ranges(ioas, digest);
 		mix_areas(ioas, digest);
-		iof_lock_drop(&ioas->records->lock);
+		iofi_iova_drop(ioas);
 		break;
 	case IOF_OBJECT_HWPT:
 		mix(digest, (uint64_t)hwpt->ioas->object.id << 32 | hwpt->kind);
 		mix(digest, atomic_load(&hwpt->tracking));
-		iof_brlock_write(&hwpt->ioas->domains_lock);
+		iofi_domains_write(hwpt->ioas);
 		mix_leaves(hwpt, digest);
-		iof_brlock_write_drop(&hwpt->ioas->domains_lock);
+		iofi_domains_write_drop(hwpt->ioas);
 		break;
 	case IOF_OBJECT_NESTED:
 		mix_nested(hwpt, digest);

@@ -77,11 +77,11 @@ int iofi_engine_entries(struct iof_handle *h, uint32_t ioas_id, struct iof_ioas_
 	if (!ioas)
 		return -ENOENT;
 	*out = (struct iof_ioas_entries){ .limit = UINT64_MAX, .has_leaves = true };
-	iof_brlock_write(&ioas->domains_lock);
-	iof_lock_take(&ioas->records->lock);
+	iofi_domains_write(ioas);
+	iofi_iova_take(ioas);
 	count(ioas, out);
-	iof_lock_drop(&ioas->records->lock);
-	iof_brlock_write_drop(&ioas->domains_lock);
+	iofi_iova_drop(ioas);
+	iofi_domains_write_drop(ioas);
 	iof_object_put(&ioas->object);
 	return 0;
 }

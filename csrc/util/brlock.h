@@ -4,7 +4,7 @@
  * look at the line they have in common, so they do not wait for each other.
  *
  * As iof_rwlock otherwise: a waiting writer holds new readers back, readers do not nest, a writer that dies in shared memory is noticed, a reader that dies
- * is not. Who took it for reading drops it, in the same thread. Zeroed memory and iof_brlock_init() make one.
+ * is not. Who took it for reading drops it, in the same thread.
  *
  * Why it is right. Reader: add to its counter, full barrier, look whether the lock is closed. Writer: close it, full barrier, look at the
  * counters. Of two such barriers one comes first: the reader sees the lock closed and goes away, or the writer sees the reader. The last reader to leave sees the lock
@@ -51,6 +51,16 @@ static inline bool iof_brlock_read_try(struct iof_brlock *l)
 		return true;
 	iof_brlock_read_drop(l);
 	return false;
+}
+
+/* Is anybody inside? Exact, as far as it can be, behind iof_fence_writer() by one who has told readers that come now to go away. */
+static inline bool iof_brlock_is_read(struct iof_brlock *l)
+{
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < IOF_STRIPES; i++)
+		n |= atomic_load_explicit(&l->stripe[i].readers, memory_order_acquire);
+	return n;
 }
 
 static inline void iof_brlock_read(struct iof_brlock *l)
