@@ -305,7 +305,7 @@ void iof_pt_stats(const struct iof_pt *pt, struct iof_pt_stats *out)
 {
 	memset(out, 0, sizeof(*out));
 	ops(pt)->stats(pt, out);
-	out->recycled_tables = pt->tables.free_count;
+	out->recycled_tables = iofi_tables_recycled(&pt->tables);
 	out->table_bytes = pt->tables.total * pt->tables.table_bytes + pt->top_bytes;
 }
 

@@ -7,7 +7,8 @@
  * the allocator aligned to their size (4 KiB, or ARM's granule), and an entry holds the pointer itself.
  *
  * Sharing: map, unmap and walk may run at the same time on *disjoint* IOVA ranges; the caller keeps two writers off the
- * same range. Table pages that an unmap unlinks are collected in a gather and handed back by iof_pt_release() after the
+ * same range. Where the tables are there already, a map or unmap of one lowest leaf writes that entry and nothing else:
+ * threads in ranges of different lowest tables share no cache line that is written. Table pages that an unmap unlinks are collected in a gather and handed back by iof_pt_release() after the
  * caller has made sure that no walker can still be in them (rsec.h).
  *
  * Levels count up from the leaves: level 0 is the lowest table. ARM's specification counts down: its level 3 is our 0.

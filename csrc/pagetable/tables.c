@@ -2,6 +2,7 @@
 /* The pool of table pages; tables.h has the story. */
 #include "pagetable/tables.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -19,6 +20,8 @@ void iofi_tables_init(struct iofi_tables *t, struct iof_alloc *a, uint32_t table
 	t->alloc = a;
 	t->table_bytes = table_bytes;
 	iof_lock_init(&t->lock, a->shared);
+	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
+		iof_lock_init(&t->shelf[i].lock, a->shared);
 }
 
 void iofi_tables_fini(struct iofi_tables *t)
@@ -98,33 +101,99 @@ static void take_fresh(struct iofi_tables *t, size_t want, struct iofi_chain *ch
 	}
 }
 
-int iofi_tables_take(struct iofi_tables *t, size_t want, struct iofi_chain *chain)
+static struct iofi_shelf *own_shelf(struct iofi_tables *t)
+{
+	return &t->shelf[iof_rsec_stripe()];
+}
+
+/* At most `want` tables of a shelf. Locked. */
+static void take_shelved(struct iofi_shelf *s, size_t want, struct iofi_chain *chain)
+{
+	for (; want && s->free; want--, s->free_count--) {
+		uint64_t *table = s->free;
+
+		s->free = (uint64_t *)(uintptr_t)table[0];
+		iofi_chain_push(chain, table);
+	}
+}
+
+static void put_on_shelf(struct iofi_shelf *s, uint64_t *head, uint64_t *tail, size_t count)
+{
+	iof_lock_take(&s->lock);
+	tail[0] = (uintptr_t)s->free;
+	if (!s->free)
+		s->tail = tail;
+	s->free = head;
+	s->free_count += count;
+	iof_lock_drop(&s->lock);
+}
+
+/* All that lies on a shelf, in one step. */
+static struct iofi_shelf clear_shelf(struct iofi_shelf *s)
+{
+	struct iofi_shelf all;
+
+	iof_lock_take(&s->lock);
+	all = (struct iofi_shelf){ .free = s->free, .tail = s->tail, .free_count = s->free_count };
+	s->free = NULL;
+	s->free_count = 0;
+	iof_lock_drop(&s->lock);
+	return all;
+}
+
+/* The first shelf with something on it goes to the chain, and what is not wanted to our own shelf. Pool locked. */
+static void take_others(struct iofi_tables *t, size_t want, struct iofi_chain *chain)
+{
+	for (unsigned i = 0; i < IOF_RSEC_STRIPES && !chain->count; i++) {
+		struct iofi_shelf found = clear_shelf(&t->shelf[i]);
+
+		take_shelved(&found, want, chain);
+		if (found.free)
+			put_on_shelf(own_shelf(t), found.free, found.tail, found.free_count);
+	}
+}
+
+/* With an own shelf that was empty. */
+static int take_elsewhere(struct iofi_tables *t, size_t want, struct iofi_chain *chain)
 {
 	int err = 0;
 
-	if (iof_alloc_may_fail(t->alloc))
-		return -ENOMEM;
 	iof_lock_take(&t->lock);
-	if (!t->free && !t->fresh_count)
-		err = add_chunk(t);
-	for (; want && t->free; want--, t->free_count--) {
-		uint64_t *table = t->free;
-
-		t->free = (uint64_t *)(uintptr_t)table[0];
-		iofi_chain_push(chain, table);
+	if (!t->fresh_count)
+		take_others(t, want, chain);
+	if (!chain->count) {
+		err = t->fresh_count ? 0 : add_chunk(t);
+		take_fresh(t, want, chain);
 	}
-	take_fresh(t, want, chain);
 	iof_lock_drop(&t->lock);
 	return err;
 }
 
+int iofi_tables_take(struct iofi_tables *t, size_t want, struct iofi_chain *chain)
+{
+	struct iofi_shelf *s = own_shelf(t);
+	size_t before = chain->count;
+
+	if (iof_alloc_may_fail(t->alloc))
+		return -ENOMEM;
+	iof_lock_take(&s->lock);
+	take_shelved(s, want, chain);
+	iof_lock_drop(&s->lock);
+	return chain->count == before ? take_elsewhere(t, want, chain) : 0;
+}
+
 void iofi_tables_give(struct iofi_tables *t, uint64_t *head, uint64_t *tail, size_t count)
 {
-	iof_lock_take(&t->lock);
-	tail[0] = (uintptr_t)t->free;
-	t->free = head;
-	t->free_count += count;
-	iof_lock_drop(&t->lock);
+	put_on_shelf(own_shelf(t), head, tail, count);
+}
+
+uint64_t iofi_tables_recycled(const struct iofi_tables *t)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
+		n += t->shelf[i].free_count;
+	return n;
 }
 
 /* The chunk with the greatest base <= p. */
@@ -160,11 +229,11 @@ uint64_t iofi_tables_ordinal(const struct iofi_tables *t, const void *table)
 	return before + (uint64_t)(p - t->chunks[i].base) / t->table_bytes;
 }
 
-static void count_idle(struct iofi_tables *t)
+static void count_idle(struct iofi_tables *t, uint64_t *free)
 {
 	for (uint32_t i = 0; i < t->chunk_count; i++)
 		t->chunks[i].idle = 0;
-	for (uint64_t *table = t->free; table; table = (uint64_t *)(uintptr_t)table[0])
+	for (uint64_t *table = free; table; table = (uint64_t *)(uintptr_t)table[0])
 		t->chunks[chunk_below(t, (char *)table)].idle++;
 }
 
@@ -173,26 +242,23 @@ static bool chunk_is_idle(const struct iofi_chunk *c)
 	return c->idle == c->tables;
 }
 
-/* Takes the tables of idle chunks off the list, keeping the order of the others. */
-static void drop_idle_tables(struct iofi_tables *t)
+/* The list without the tables of idle chunks, the others in order. */
+static struct iofi_shelf without_idle(const struct iofi_tables *t, uint64_t *table)
 {
-	uint64_t *table = t->free, *kept = NULL, *tail = NULL;
+	struct iofi_shelf kept = { .free = NULL };
 
-	t->free_count = 0;
 	for (uint64_t *next; table; table = next) {
 		next = (uint64_t *)(uintptr_t)table[0];
 		if (chunk_is_idle(&t->chunks[chunk_below(t, (char *)table)]))
 			continue;
-		if (tail)
-			tail[0] = (uintptr_t)table;
+		if (kept.free)
+			kept.tail[0] = (uintptr_t)table;
 		else
-			kept = table;
-		tail = table;
-		t->free_count++;
+			kept.free = table;
+		kept.tail = table;
+		kept.free_count++;
 	}
-	if (tail)
-		tail[0] = 0;
-	t->free = kept;
+	return kept;
 }
 
 static void free_idle_chunks(struct iofi_tables *t)
@@ -212,17 +278,34 @@ static void free_idle_chunks(struct iofi_tables *t)
 	t->chunk_count = kept;
 }
 
+/* All tables that are not in use, each shelf's in order. Pool locked. */
+static struct iofi_chain collect_unused(struct iofi_tables *t)
+{
+	struct iofi_chain unused = { 0 };
+
+	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++) {
+		struct iofi_shelf all = clear_shelf(&t->shelf[i]);
+
+		if (!all.free)
+			continue;
+		all.tail[0] = (uintptr_t)unused.head;
+		unused = (struct iofi_chain){ all.free, unused.count + all.free_count };
+	}
+	take_fresh(t, t->fresh_count, &unused);
+	return unused;
+}
+
 void iofi_tables_trim(struct iofi_tables *t)
 {
-	struct iofi_chain fresh;
+	struct iofi_shelf kept;
+	uint64_t *unused;
 
 	iof_lock_take(&t->lock);
-	fresh = (struct iofi_chain){ t->free, t->free_count };
-	take_fresh(t, t->fresh_count, &fresh);
-	t->free = fresh.head;
-	t->free_count = fresh.count;
-	count_idle(t);
-	drop_idle_tables(t);
+	unused = collect_unused(t).head;
+	count_idle(t, unused);
+	kept = without_idle(t, unused);
+	if (kept.free)
+		put_on_shelf(own_shelf(t), kept.free, kept.tail, kept.free_count);
 	free_idle_chunks(t);
 	iof_lock_drop(&t->lock);
 }

@@ -127,15 +127,27 @@ static bool table_is_valid(struct census *c, const uint64_t *table, unsigned lev
 	return true;
 }
 
+static bool shelf_is_valid(struct census *c, const struct iofi_shelf *s)
+{
+	const uint64_t *last = NULL;
+	uint64_t n = 0;
+
+	for (const uint64_t *table = s->free; table; table = (const uint64_t *)(uintptr_t)table[0], n++) {
+		if (!census_add(c, table))
+			return false;
+		last = table;
+	}
+	return n == s->free_count && (!n || last == s->tail);
+}
+
 static bool pool_is_valid(struct census *c)
 {
 	const struct iofi_tables *t = &c->pt->tables;
-	uint64_t n = 0;
 
-	for (const uint64_t *table = t->free; table; table = (const uint64_t *)(uintptr_t)table[0], n++)
-		if (!census_add(c, table))
+	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
+		if (!shelf_is_valid(c, &t->shelf[i]))
 			return false;
-	return n == t->free_count && c->linked + n + t->fresh_count <= t->total;
+	return c->linked + iofi_tables_recycled(t) + t->fresh_count <= t->total;
 }
 
 static bool pt_is_valid(const struct iof_pt *pt)

@@ -144,3 +144,43 @@ TEST(mock_slices)
 {
 	run((struct iof_pt_config){ .format = IOF_PT_MOCK, .top_level = 2 }, 0x120000);
 }
+
+#define LENT (UINT64_C(64) << 21) /* 64 lowest tables */
+
+/* Maps and unmaps as many tables as there are, so that all end up with the calling thread's group. */
+static void *borrow_tables(void *arg)
+{
+	struct iof_pt_gather g = { 0 };
+
+	(void)arg;
+	if (iof_pt_map(s.pt, 0, MEMORY + 4096, LENT, RW, &g) || iof_pt_unmap(s.pt, 0, LENT, &g) != LENT)
+		s.bad++;
+	iof_pt_release(s.pt, &g);
+	return NULL;
+}
+
+/* What one thread has freed serves the others, whichever group they are of: the pool does not grow. */
+TEST(freed_tables_serve_every_thread)
+{
+	const struct iof_pt_config cfg = { .format = IOF_PT_VTDSS, .va_lg2 = 48 };
+	struct iof_pt_stats first, now;
+
+	memset(&s, 0, sizeof(s));
+	iof_alloc_init_heap(&s.alloc);
+	CHECK_EQ(iof_pt_create(&cfg, &s.alloc, &s.pt), 0);
+	borrow_tables(NULL);
+	iof_pt_stats(s.pt, &first);
+	CHECK_EQ(first.recycled_tables, LENT >> 21);
+	for (unsigned i = 0; i < 2 * IOF_RSEC_STRIPES; i++) {
+		pthread_t thread;
+
+		CHECK_EQ(pthread_create(&thread, NULL, borrow_tables, NULL), 0);
+		pthread_join(thread, NULL);
+		iof_pt_stats(s.pt, &now);
+		CHECK_EQ(now.table_bytes, first.table_bytes);
+		CHECK(now.recycled_tables >= first.recycled_tables);
+		CHECK(iof_pt_is_valid(s.pt));
+	}
+	CHECK_EQ(s.bad, 0);
+	iof_pt_destroy(s.pt);
+}
