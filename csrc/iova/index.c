@@ -129,8 +129,10 @@ bool iof_index_remove(struct iof_index *ix, uint64_t start)
 	if (!leaf)
 		return false;
 	hole = iofi_hole_start(leaf, pos);
-	if (hole < ix->floor.from)
+	if (hole < ix->floor.from) {
 		ix->floor.from = hole;
+		ix->floor.start = IOFI_NO_HOLE; /* a place in another hole */
+	}
 	pos = iofi_leaf_take(leaf, pos);
 	ix->count--;
 	ix->cursor = leaf;
