@@ -48,6 +48,11 @@ struct iof_record *iof_records_get(struct iof_records *r)
 	return rec;
 }
 
+size_t iof_records_get_many(struct iof_records *r, struct iof_record **out, size_t n)
+{
+	return iof_slab_get_many(&r->whole, (void **)out, n);
+}
+
 struct iof_bare *iof_records_get_bare(struct iof_records *r)
 {
 	struct iof_bare *bare = iof_slab_get(&r->bare);
@@ -67,6 +72,13 @@ void iof_records_put(struct iof_records *r, struct iof_record *rec)
 	iof_slab_put(&r->whole, rec);
 }
 
+/* Mostly there is nothing to it. */
+static void finish(struct iof_pages *p, struct iof_memory *m)
+{
+	if (iof_unlikely(p->ext || p->kind != IOF_PAGES_USER))
+		iof_pages_fini(p, m);
+}
+
 static bool pages_unref(struct iof_pages *p)
 {
 	return atomic_load_explicit(&p->refs, memory_order_acquire) == 1 ||
@@ -84,7 +96,7 @@ struct iof_record *iof_area_put(struct iof_records *r, struct iof_area *area)
 		return NULL;
 	if (iof_unlikely(bare && home_of(rec) != r))
 		return rec;
-	iof_pages_fini(&rec->pages, r->memory);
+	finish(&rec->pages, r->memory);
 	iof_records_put(r, rec);
 	return NULL;
 }

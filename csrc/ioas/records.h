@@ -74,6 +74,7 @@ void iof_records_orphan(struct iof_records *r); /* the IOAS lets go; freed with 
 /* Under the lock. NULL: no memory. The container of a whole record is not initialised. */
 struct iof_record *iof_records_get(struct iof_records *r);
 struct iof_bare *iof_records_get_bare(struct iof_records *r);
+size_t iof_records_get_many(struct iof_records *r, struct iof_record **out, size_t n); /* how many of the n; their areas are to be set too */
 
 /* Under the lock: gives a record back whose container was never initialised or is finished. */
 void iof_records_put(struct iof_records *r, struct iof_record *rec);

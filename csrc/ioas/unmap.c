@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <string.h>
 
 #include "ioas/access.h"
 #include "ioas/fill.h"
@@ -156,52 +157,59 @@ int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint6
 
 /* ---- batches ---- */
 
-/* Is the range one area, and may it go with no more ado? Then it is claimed. IOVA lock. */
-static bool claim_whole(struct iof_ioas *ioas, uint64_t iova, uint64_t length, struct iof_shown *out)
+/* The first of at[0..n) that may go with no more ado, up to one that is not one area or may not: they are claimed. How many. IOVA lock. */
+static size_t claim_batch(struct iof_ioas *ioas, const uint64_t *starts, const uint64_t *lengths, size_t n, struct iof_shown *at)
 {
+	uint64_t areas[IOF_BATCH];
 	struct iof_index_entry e;
-	struct iof_range r;
+	size_t found = iof_space_match(ioas->space, starts, lengths, n, areas), i;
 
-	if (iof_range_make(iova, length, &r) || !iof_space_find(ioas->space, iova, &e) || e.range.start != r.start ||
-	    e.range.last != r.last)
-		return false;
-	*out = (struct iof_shown){ iofi_area_of(&e), r };
-	if (out->area->accesses || claim(&e, r))
-		return false;
-	if (iof_unlikely(ioas->va_index))
-		iofi_va_remove(ioas, out->area, r);
-	return true;
+	for (i = 0; i < found; i++) {
+		e = (struct iof_index_entry){ { starts[i], starts[i] + (lengths[i] - 1) }, areas[i] };
+		if (iofi_area_of(&e)->accesses || claim(&e, e.range))
+			break;
+		at[i] = (struct iof_shown){ iofi_area_of(&e), e.range };
+		if (iof_unlikely(ioas->va_index))
+			iofi_va_remove(ioas, at[i].area, e.range);
+	}
+	return i;
 }
 
 /* Out of the index. Records whose container belongs to another IOAS remain to be retired; how many. IOVA lock. */
-static size_t remove_batch(struct iof_ioas *ioas, const struct iof_shown *at, size_t n, struct iof_record **elsewhere)
+static size_t remove_batch(struct iof_ioas *ioas, const uint64_t *starts, const struct iof_shown *at, size_t n,
+			   struct iof_record **elsewhere)
 {
+	uint64_t bytes = 0;
 	size_t left = 0;
 
+	iof_space_remove_many(ioas->space, starts, n);
 	for (size_t i = 0; i < n; i++) {
-		iof_space_remove(ioas->space, at[i].r.start);
 		elsewhere[left] = iof_area_put(ioas->records, at[i].area);
 		left += elsewhere[left] != NULL;
-		iofi_count(&ioas->count.bytes, -iof_range_length(at[i].r));
+		bytes += iof_range_length(at[i].r);
 	}
+	iofi_count(&ioas->count.bytes, -bytes);
 	iofi_count(&ioas->count.unmaps, n);
 	return left;
 }
 
 size_t iof_ioas_unmap_batch(struct iof_ioas *ioas, const uint64_t *iovas, const uint64_t *lengths, size_t n)
 {
+	uint64_t starts[IOF_BATCH], sizes[IOF_BATCH]; /* the caller's may change meanwhile */
 	struct iof_record *elsewhere[IOF_BATCH];
 	struct iof_shown at[IOF_BATCH];
 	size_t done = 0, left = 0;
 
+	memcpy(starts, iovas, n * sizeof(*starts));
+	memcpy(sizes, lengths, n * sizeof(*sizes));
 	iofi_iova_take(ioas);
-	while (done < n && !ioas->n_accesses && claim_whole(ioas, iovas[done], lengths[done], &at[done]))
-		done++;
+	if (iof_likely(!ioas->n_accesses))
+		done = claim_batch(ioas, starts, sizes, n, at);
 	if (done) {
 		iofi_iova_drop(ioas);
 		iofi_areas_unfill(ioas, at, done);
 		iofi_iova_take(ioas);
-		left = remove_batch(ioas, at, done, elsewhere);
+		left = remove_batch(ioas, starts, at, done, elsewhere);
 	}
 	iofi_iova_drop(ioas);
 	while (left)

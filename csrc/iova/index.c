@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The range index: making, finding, inserting, removing. node.h draws the nodes; index_grow.c splits them, index_shrink.c
- * merges them, index_hole.c looks for holes and keeps the bounds, index_find.c finds in batches, index_valid.c checks it all.
+ * merges them, index_run.c does many entries in one step, index_hole.c looks for holes and keeps the bounds, index_find.c finds in batches, index_valid.c
+ * checks it all.
  *
  * Every change leaves the cursor on the leaf it touched, and every operation tries the cursor before it descends: runs of
  * neighbouring mappings cost no descent. Readers only read the cursor, so they may run side by side under a shared lock.
@@ -53,64 +54,30 @@ void iof_index_destroy(struct iof_index *ix)
 	iof_mem_put(ix->alloc, ix, sizeof(*ix));
 }
 
-/* Does r, which goes to `pos`, meet the entry before or the entry after that place? */
-static bool meets(const struct iofi_leaf *leaf, unsigned pos, struct iof_range r)
-{
-	bool any_before = pos || leaf->prev;
-
-	if (any_before && iofi_hole_start(leaf, pos) - 1 >= r.start)
-		return true;
-	if (pos < leaf->node.count)
-		return leaf->start[pos] <= r.last;
-	return leaf->next && leaf->next->start[0] <= r.last;
-}
-
-static void put_entry(struct iof_index *ix, struct iofi_leaf *leaf, unsigned pos, struct iof_range r, uint64_t value)
-{
-	uint64_t hole = iofi_hole_start(leaf, pos);
-
-	pos = iofi_leaf_put(leaf, pos, r, value);
-	ix->count++;
-	ix->cursor = leaf;
-	ix->run = pos;
-	ix->guess = pos + 1;
-	/* Nothing of the search's alignment lies in what is left of the hole before its place. */
-	if (r.start == ix->floor.start && hole == ix->floor.from)
-		ix->floor.from = r.last + 1;
-	if (ix->late.owner && ix->late.start == hole)
-		iofi_late_take(ix, r, pos + 1 < leaf->node.count);
-	if (pos + 1 < leaf->node.count)
-		return;
-	/* The hole in front of a leaf's new last entry was owned by the next leaf (or was the tail of the space). */
-	if (leaf->next)
-		leaf->next->hole = r.last + 1;
-	if (hole != r.start)
-		iofi_bound_raise(leaf, hole, r.start - 1);
-}
-
 int iof_index_insert(struct iof_index *ix, struct iof_range r, uint64_t value)
 {
-	struct iofi_leaf *leaf = iofi_leaf_of(ix, r.start);
-	unsigned pos = ix->guess;
+	unsigned pos;
+	struct iofi_leaf *leaf = iofi_place_of(ix, r.start, &pos);
+	uint64_t hole;
 	int rc;
 
-	if (leaf != ix->cursor || !iofi_leaf_pos_is(leaf, r.start, pos))
-		pos = iofi_leaf_pos(leaf, r.start);
 	if (iof_unlikely(r.start > r.last))
 		return -EINVAL;
-	if (meets(leaf, pos, r))
+	if (iofi_meets(leaf, pos, r))
 		return -EEXIST;
 	if (iof_unlikely(leaf->node.count == IOFI_FAN && !iofi_is_ghost(leaf, pos - (pos > 0)))) {
 		rc = iofi_split(ix, &leaf, &pos, r.start);
 		if (rc)
 			return rc;
 	}
-	put_entry(ix, leaf, pos, r, value);
+	hole = iofi_hole_start(leaf, pos);
+	pos = iofi_leaf_put(leaf, pos, r, value);
+	ix->count++;
+	iofi_came(ix, leaf, pos, r, hole);
 	return 0;
 }
 
-/* The leaf and position of the entry that starts at `start`; NULL when there is none. */
-static struct iofi_leaf *entry_at(const struct iof_index *ix, uint64_t start, unsigned *pos)
+struct iofi_leaf *iofi_entry_at(const struct iof_index *ix, uint64_t start, unsigned *pos)
 {
 	struct iofi_leaf *leaf = iofi_leaf_of(ix, start);
 
@@ -123,37 +90,22 @@ static struct iofi_leaf *entry_at(const struct iof_index *ix, uint64_t start, un
 bool iof_index_remove(struct iof_index *ix, uint64_t start)
 {
 	unsigned pos;
-	struct iofi_leaf *leaf = entry_at(ix, start, &pos), *owner;
-	uint64_t hole, after;
+	struct iofi_leaf *leaf = iofi_entry_at(ix, start, &pos);
+	uint64_t hole;
 
 	if (!leaf)
 		return false;
 	hole = iofi_hole_start(leaf, pos);
-	if (hole < ix->floor.from)
-		ix->floor.from = hole;
 	pos = iofi_leaf_take(leaf, pos);
 	ix->count--;
-	ix->cursor = leaf;
-	ix->run = IOFI_NOWHERE;
-	ix->guess = pos;
-	owner = pos < leaf->node.count ? leaf : leaf->next;
-	if (owner) {
-		if (owner != leaf)
-			owner->hole = hole;
-		after = owner->start[owner == leaf ? pos : 0];
-		iofi_late_note(ix, owner, hole, after - 1);
-	} else if (ix->late.start >= hole) {
-		ix->late.owner = NULL; /* part of the hole behind the last entry now, which has no bound */
-	}
-	if (iofi_leaf_live(leaf) < IOFI_LOW)
-		iofi_shrink(ix, leaf);
+	iofi_gone(ix, leaf, pos, hole);
 	return true;
 }
 
 bool iof_index_set(struct iof_index *ix, uint64_t start, uint64_t value)
 {
 	unsigned pos;
-	struct iofi_leaf *leaf = entry_at(ix, start, &pos);
+	struct iofi_leaf *leaf = iofi_entry_at(ix, start, &pos);
 
 	if (leaf)
 		leaf->tail[pos].value = value;
@@ -171,7 +123,7 @@ static void stretch(struct iofi_leaf *leaf, unsigned pos, uint64_t last)
 int iof_index_split(struct iof_index *ix, uint64_t start, uint64_t left_last, uint64_t value)
 {
 	unsigned pos;
-	struct iofi_leaf *leaf = entry_at(ix, start, &pos);
+	struct iofi_leaf *leaf = iofi_entry_at(ix, start, &pos);
 	uint64_t last;
 	int rc;
 
@@ -190,7 +142,7 @@ int iof_index_split(struct iof_index *ix, uint64_t start, uint64_t left_last, ui
 bool iof_index_join(struct iof_index *ix, uint64_t start)
 {
 	unsigned pos, left_pos;
-	struct iofi_leaf *leaf = entry_at(ix, start, &pos), *left;
+	struct iofi_leaf *leaf = iofi_entry_at(ix, start, &pos), *left;
 	uint64_t last;
 
 	if (!leaf || !start || (!pos && !leaf->prev) || iofi_hole_start(leaf, pos) != start)

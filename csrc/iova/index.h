@@ -52,6 +52,19 @@ void iof_index_sure(struct iof_index *ix, bool sure);
 /* Removes the entry that starts at `start`. False when there is none. Needs no memory. */
 bool iof_index_remove(struct iof_index *ix, uint64_t start);
 
+/*
+ * Several at once (index_run.c): the state that as many single calls would leave behind, in a descent and a move or two for each leaf.
+ *
+ * insert_run: n entries side by side, each begins right behind the one before. Returns how many went in; *rc: 0, or what kept the next one out.
+ * remove_many: by their starts. Returns how many went: it stops at the first that is not there. Needs no memory.
+ * match: values[i] of the entry that is exactly `lengths[i]` bytes from starts[i]. Returns how many there are before the first that is none.
+ *
+ * The last two are quick where what stands side by side in the arguments does so in the index; any order is right.
+ */
+size_t iof_index_insert_run(struct iof_index *ix, const struct iof_index_entry *e, size_t n, int *rc);
+size_t iof_index_remove_many(struct iof_index *ix, const uint64_t *starts, size_t n);
+size_t iof_index_match(const struct iof_index *ix, const uint64_t *starts, const uint64_t *lengths, size_t n, uint64_t *values);
+
 /* Gives the entry that starts at `start` another value. False when there is none. */
 bool iof_index_set(struct iof_index *ix, uint64_t start, uint64_t value);
 

@@ -63,10 +63,12 @@ static void child_put(struct iofi_inner *in, unsigned i, struct iofi_node *child
 {
 	unsigned n = in->node.count++ - i;
 
-	memmove(&in->key[i + 1], &in->key[i], n * sizeof(in->key[0]));
-	memmove(&in->child[i + 1], &in->child[i], n * sizeof(in->child[0]));
-	for (unsigned c = 0; c < IOFI_CLASSES; c++)
-		memmove(&in->bound[c][i + 1], &in->bound[c][i], n * sizeof(in->bound[c][0]));
+	if (n) {
+		memmove(&in->key[i + 1], &in->key[i], n * sizeof(in->key[0]));
+		memmove(&in->child[i + 1], &in->child[i], n * sizeof(in->child[0]));
+		for (unsigned c = 0; c < IOFI_CLASSES; c++)
+			memmove(&in->bound[c][i + 1], &in->bound[c][i], n * sizeof(in->bound[c][0]));
+	}
 	in->key[i] = key;
 	in->child[i] = child;
 	child->parent = in;
@@ -119,6 +121,7 @@ static struct iofi_inner *add_right(struct iofi_inner *in, struct spare *sp, str
 	unsigned i = slot_of(in, left) + 1, at;
 	struct iofi_inner *more = NULL, *to = in;
 	uint64_t own = *key;
+	bool known = in->node.count > 1 && !right->count; /* left is what it was, and so are its bounds */
 
 	if (in->node.count == IOFI_FAN) {
 		more = spare_inner(sp);
@@ -133,7 +136,8 @@ static struct iofi_inner *add_right(struct iofi_inner *in, struct spare *sp, str
 	child_put(to, i, right, own);
 	iofi_bound_set(to, i, leaf);
 	in = left->parent;
-	iofi_bound_set(in, slot_of(in, left), leaf);
+	if (!known)
+		iofi_bound_set(in, slot_of(in, left), leaf);
 	return more;
 }
 
@@ -192,8 +196,9 @@ int iofi_split(struct iof_index *ix, struct iofi_leaf **leaf, unsigned *pos, uin
 	rc = spare_get(ix, left, &sp);
 	if (rc)
 		return rc;
-	iofi_late_flush(ix);
 	leaf_halve(ix, left, at, sp.leaf, x);
+	if (ix->late.owner == left && ix->late.start >= sp.leaf->hole)
+		ix->late.owner = sp.leaf;
 	graft(ix, &sp, &left->node, &sp.leaf->node, sp.leaf->low);
 	if (*pos > at || at == IOFI_FAN) {
 		*leaf = sp.leaf;

@@ -8,7 +8,7 @@
  * a search is O(log n) amortised, and holes that are large enough but wrongly aligned are never looked at twice.
  *
  * A removal mostly makes a hole that the next insertion fills, or that the next removal makes larger. So it only notes the hole down as the
- * *late* one, and the bounds are told when the next removal makes another, or nodes change. A search that the late hole would do for asks the bounds for
+ * *late* one, and the bounds are told when the next removal makes another. A search that the late hole would do for asks the bounds for
  * holes below it.
  *
  * Searches come in series that ask for the same. What the last one has passed over need not be looked at again: `floor` says
@@ -83,24 +83,44 @@ static int64_t held(const struct iofi_node *n, bool leaf, unsigned class, uint64
 	return leaf ? iofi_leaf_capacity(iofi_as_leaf(n), class, late) : iofi_inner_bound(iofi_as_inner(n), class);
 }
 
+/* How many classes have a use for the hole, and how large it is for them. Capacity falls with alignment, so they are the first ones. */
+static unsigned capacities(uint64_t start, uint64_t last, int64_t *cap)
+{
+	unsigned n = 0;
+
+	while (n < IOFI_CLASSES && (cap[n] = capacity(start, last, n)))
+		n++;
+	return n;
+}
+
+static void leaf_bounds(const struct iofi_leaf *leaf, int64_t *best)
+{
+	int64_t cap[IOFI_CLASSES];
+	uint64_t hole = leaf->hole;
+
+	for (unsigned i = 0; i < leaf->node.count; i++) {
+		if (leaf->start[i] != hole)
+			for (unsigned c = capacities(hole, leaf->start[i] - 1, cap); c--;)
+				best[c] = larger(best[c], cap[c]);
+		hole = leaf->tail[i].last + 1;
+	}
+}
+
 void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf)
 {
-	int64_t b = 1;
+	int64_t best[IOFI_CLASSES] = { 0 };
 
-	/* True capacity falls with alignment: after a leaf's first class without any, the rest is 0. Stored bounds need not. */
-	for (unsigned c = 0; c < IOFI_CLASSES; c++) {
-		b = b || !leaf ? held(parent->child[i], leaf, c, IOFI_NO_HOLE) : 0;
-		parent->bound[c][i] = b;
-	}
+	if (leaf)
+		leaf_bounds(iofi_as_leaf(parent->child[i]), best);
+	for (unsigned c = 0; c < IOFI_CLASSES; c++)
+		parent->bound[c][i] = leaf ? best[c] : iofi_inner_bound(iofi_as_inner(parent->child[i]), c);
 }
 
 void iofi_bound_raise(const struct iofi_leaf *leaf, uint64_t start, uint64_t last)
 {
 	int64_t cap[IOFI_CLASSES];
-	unsigned n = 0, i, grown;
+	unsigned n = capacities(start, last, cap), i, grown;
 
-	while (n < IOFI_CLASSES && (cap[n] = capacity(start, last, n)))
-		n++;
 	for (struct iofi_inner *in = leaf->node.parent; in; in = in->node.parent) {
 		i = iofi_slot(in, leaf->low);
 		grown = 0;

@@ -69,3 +69,30 @@ unsigned iofi_leaf_put(struct iofi_leaf *leaf, unsigned i, struct iof_range r, u
 	leaf->tail[i] = (struct iofi_tail){ r.last, value };
 	return i;
 }
+
+/* Nothing stays behind but a ghost that was there before: everything moves anyway. */
+unsigned iofi_leaf_take_run(struct iofi_leaf *leaf, unsigned i, unsigned n)
+{
+	bool behind = i + n < leaf->node.count && iofi_is_ghost(leaf, i + n);
+	bool before = i && i + n == leaf->node.count && iofi_is_ghost(leaf, i - 1); /* it would be the last */
+
+	leaf->ghosts -= (unsigned)behind + before;
+	cut_out(leaf, i - before, n + behind + before);
+	return i - before;
+}
+
+unsigned iofi_leaf_put_run(struct iofi_leaf *leaf, unsigned i, const struct iof_index_entry *e, unsigned n)
+{
+	bool ghost = i && iofi_is_ghost(leaf, i - 1);
+	unsigned at = i - ghost;
+
+	leaf->ghosts -= ghost;
+	if (i < leaf->node.count)
+		iofi_leaf_move(leaf, at + n, leaf, i, leaf->node.count - i);
+	leaf->node.count += n - ghost;
+	for (unsigned k = 0; k < n; k++) {
+		leaf->start[at + k] = e[k].range.start;
+		leaf->tail[at + k] = (struct iofi_tail){ e[k].range.last, e[k].value };
+	}
+	return at + n - 1;
+}

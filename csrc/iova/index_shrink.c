@@ -56,6 +56,8 @@ static void merge_leaves(struct iof_index *ix, struct iofi_leaf *left, struct io
 	iofi_leaf_move(left, left->node.count, right, 0, right->node.count);
 	left->node.count += right->node.count;
 	left->high = right->high;
+	if (ix->late.owner == right)
+		ix->late.owner = left;
 	leaf_unlink(ix, right);
 }
 
@@ -125,7 +127,7 @@ static void shrink_up(struct iof_index *ix, struct iofi_inner *in)
 	lower_root(ix);
 }
 
-/* Takes an empty leaf out. Its share of the space goes to the leaf before it, or after it, under the first common ancestor. */
+/* Takes an empty leaf out, which owns no hole. Its share of the space goes to the leaf before it, or after it, under the first common ancestor. */
 static void drop(struct iof_index *ix, struct iofi_leaf *leaf)
 {
 	struct iofi_inner *in = leaf->node.parent, *up;
@@ -152,7 +154,6 @@ void iofi_shrink(struct iof_index *ix, struct iofi_leaf *leaf)
 
 	if (!in || (leaf->node.count && !fit_together(leaf, leaf->next) && !fit_together(leaf->prev, leaf)))
 		return;
-	iofi_late_flush(ix);
 	if (!leaf->node.count) {
 		drop(ix, leaf);
 		return;

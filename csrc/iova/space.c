@@ -129,24 +129,36 @@ static bool window_place(struct iof_space *s, struct iof_range w, const struct w
 	return iof_index_hole(s->used, w, wish->length, wish->align, wish->or_bits, iova);
 }
 
-int iof_space_place(struct iof_space *s, uint64_t addr, uint64_t length, uint64_t alignment, uint64_t *iova)
+static int wish_of(uint64_t addr, uint64_t length, uint64_t alignment, struct wish *wish)
 {
-	struct wish wish = { .length = length, .or_bits = addr & IOF_PAGE_MASK };
-	struct iof_range w = { 0, 0 };
-
 	if (!length || length >= UINT64_MAX / 2)
 		return -EOVERFLOW;
-	wish.align = iof_pow2_ceil(length);
-	if (addr && wish.align > (addr & -addr))
-		wish.align = addr & -addr;
-	if (wish.align > IOF_SPACE_CAP)
-		wish.align = IOF_SPACE_CAP;
-	if (wish.align < alignment)
-		return -EINVAL;
+	wish->length = length;
+	wish->or_bits = addr & IOF_PAGE_MASK;
+	wish->align = iof_space_steering(addr, length);
+	return wish->align < alignment ? -EINVAL : 0;
+}
+
+/* *last: where the window ends that the place is in. */
+static int place(struct iof_space *s, const struct wish *wish, uint64_t *iova, uint64_t *last)
+{
+	struct iof_range w = { 0, 0 };
+
 	for (uint64_t from = 0; window_next(s, from, &w); from = w.last + 1)
-		if (window_place(s, w, &wish, iova))
+		if (window_place(s, w, wish, iova)) {
+			*last = w.last;
 			return 0;
+		}
 	return -ENOSPC;
+}
+
+int iof_space_place(struct iof_space *s, uint64_t addr, uint64_t length, uint64_t alignment, uint64_t *iova)
+{
+	struct wish wish;
+	uint64_t last;
+	int rc = wish_of(addr, length, alignment, &wish);
+
+	return rc ? rc : place(s, &wish, iova, &last);
 }
 
 int iof_space_insert(struct iof_space *s, struct iof_range r, uint64_t value)
@@ -156,6 +168,69 @@ int iof_space_insert(struct iof_space *s, struct iof_range r, uint64_t value)
 	if (iof_unlikely(rc == -EEXIST))
 		return iof_space_check(s, r);
 	return rc;
+}
+
+/*
+ * Of n such wishes, the first of which goes to `iova`: how many go side by side from there, as far as the window is concerned?
+ *
+ * What a wish leaves of its hole below itself does not take the next, which is like it, nor do the holes below. So the next goes to the first
+ * place behind it that is right, and that is directly behind it if the length keeps the alignment and the bits. A single byte is different: it
+ * does not go to the last byte of a hole.
+ */
+static size_t side_by_side(const struct wish *wish, uint64_t iova, uint64_t last, size_t n)
+{
+	uint64_t most;
+
+	if (wish->length & (wish->align - 1) || (wish->or_bits && wish->length & IOF_PAGE_MASK) || wish->length == 1)
+		return 1;
+	most = (last - iova + 1) / wish->length;
+	return most < n ? (size_t)most : n;
+}
+
+size_t iof_space_take_run(struct iof_space *s, uint64_t addr, uint64_t length, uint64_t alignment, struct iof_index_entry *e, size_t n,
+			  int *rc)
+{
+	struct wish wish;
+	uint64_t iova, last;
+	size_t done = 0, k;
+
+	*rc = wish_of(addr, length, alignment, &wish);
+	while (!*rc && done < n) {
+		*rc = place(s, &wish, &iova, &last);
+		if (*rc)
+			break;
+		k = side_by_side(&wish, iova, last, n - done);
+		for (size_t i = done; i < done + k; i++, iova += length)
+			e[i].range = (struct iof_range){ iova, iova + (length - 1) };
+		done += iof_index_insert_run(s->used, e + done, k, rc);
+		if (*rc == -EEXIST)
+			*rc = 0; /* the hole is full */
+	}
+	return done;
+}
+
+size_t iof_space_insert_run(struct iof_space *s, const struct iof_index_entry *e, size_t n, int *rc)
+{
+	size_t done = iof_index_insert_run(s->used, e, n, rc);
+
+	if (*rc == -EEXIST)
+		*rc = iof_space_check(s, e[done].range);
+	return done;
+}
+
+size_t iof_space_match(const struct iof_space *s, const uint64_t *starts, const uint64_t *lengths, size_t n, uint64_t *values)
+{
+	size_t found = iof_index_match(s->used, starts, lengths, n, values);
+
+	for (size_t i = 0; i < found; i++)
+		if (values[i] == IOF_SPACE_RESERVED)
+			return i;
+	return found;
+}
+
+void iof_space_remove_many(struct iof_space *s, const uint64_t *starts, size_t n)
+{
+	iof_index_remove_many(s->used, starts, n);
 }
 
 void iof_space_remove(struct iof_space *s, uint64_t start)

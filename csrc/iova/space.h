@@ -46,6 +46,35 @@ int iof_space_check(const struct iof_space *s, struct iof_range r);
  */
 int iof_space_place(struct iof_space *s, uint64_t addr, uint64_t length, uint64_t alignment, uint64_t *iova);
 
+/* The alignment that a source at `addr` asks for: its own, but no more than the length's next power of two and the cap. length < 2^63. */
+static inline uint64_t iof_space_steering(uint64_t addr, uint64_t length)
+{
+	uint64_t most = iof_pow2_ceil(length);
+
+	most = most > IOF_SPACE_CAP ? IOF_SPACE_CAP : most;
+	return (addr | most) & -(addr | most);
+}
+
+/* Do sources at these two addresses steer the choice for `length` bytes alike? */
+static inline bool iof_space_alike(uint64_t a, uint64_t b, uint64_t length)
+{
+	return !((a ^ b) & IOF_PAGE_MASK) && iof_space_steering(a, length) == iof_space_steering(b, length);
+}
+
+/*
+ * n areas of `length` bytes, for sources that steer alike: placed and inserted as n times iof_space_place() and iof_space_insert() would, one after
+ * the other. e[i].value is given, e[i].range the answer. Returns how many went in; *rc: 0, or what those say of the next.
+ */
+size_t iof_space_take_run(struct iof_space *s, uint64_t addr, uint64_t length, uint64_t alignment, struct iof_index_entry *e, size_t n,
+			  int *rc);
+
+/* n areas side by side: each begins right behind the one before. Returns how many went in; *rc: 0, or what iof_space_insert() says of the next. */
+size_t iof_space_insert_run(struct iof_space *s, const struct iof_index_entry *e, size_t n, int *rc);
+
+/* values[i] of the area that is exactly `lengths[i]` bytes from starts[i]. Returns how many there are before the first that is none. */
+size_t iof_space_match(const struct iof_space *s, const uint64_t *starts, const uint64_t *lengths, size_t n, uint64_t *values);
+void iof_space_remove_many(struct iof_space *s, const uint64_t *starts, size_t n); /* by their starts: all are there */
+
 /* Areas. insert: -EINVAL/-EEXIST as iof_space_check(), -ENOMEM. value != IOF_SPACE_RESERVED. remove: by start; needs no memory. */
 int iof_space_insert(struct iof_space *s, struct iof_range r, uint64_t value);
 void iof_space_remove(struct iof_space *s, uint64_t start);

@@ -20,7 +20,7 @@ void iofi_tables_init(struct iofi_tables *t, struct iof_alloc *a, uint32_t table
 	t->alloc = a;
 	t->table_bytes = table_bytes;
 	iof_lock_init(&t->lock, a->shared);
-	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
+	for (unsigned i = 0; i < IOF_STRIPES; i++)
 		iof_lock_init(&t->shelf[i].lock, a->shared);
 }
 
@@ -103,7 +103,7 @@ static void take_fresh(struct iofi_tables *t, size_t want, struct iofi_chain *ch
 
 static struct iofi_shelf *own_shelf(struct iofi_tables *t)
 {
-	return &t->shelf[iof_rsec_stripe()];
+	return &t->shelf[iof_stripe()];
 }
 
 /* At most `want` tables of a shelf. Locked. */
@@ -144,7 +144,7 @@ static struct iofi_shelf clear_shelf(struct iofi_shelf *s)
 /* The first shelf with something on it goes to the chain, and what is not wanted to our own shelf. Pool locked. */
 static void take_others(struct iofi_tables *t, size_t want, struct iofi_chain *chain)
 {
-	for (unsigned i = 0; i < IOF_RSEC_STRIPES && !chain->count; i++) {
+	for (unsigned i = 0; i < IOF_STRIPES && !chain->count; i++) {
 		struct iofi_shelf found = clear_shelf(&t->shelf[i]);
 
 		take_shelved(&found, want, chain);
@@ -191,7 +191,7 @@ uint64_t iofi_tables_recycled(const struct iofi_tables *t)
 {
 	uint64_t n = 0;
 
-	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
+	for (unsigned i = 0; i < IOF_STRIPES; i++)
 		n += t->shelf[i].free_count;
 	return n;
 }
@@ -283,7 +283,7 @@ static struct iofi_chain collect_unused(struct iofi_tables *t)
 {
 	struct iofi_chain unused = { 0 };
 
-	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++) {
+	for (unsigned i = 0; i < IOF_STRIPES; i++) {
 		struct iofi_shelf all = clear_shelf(&t->shelf[i]);
 
 		if (!all.free)

@@ -21,7 +21,7 @@
 #include "pagetable/pagetable.h"
 #include "util/alloc.h"
 #include "util/lock.h"
-#include "util/rsec.h"
+#include "util/stripe.h"
 
 /* Unused tables, linked through their first word. */
 struct iofi_chain {
@@ -35,7 +35,7 @@ struct iofi_chunk {
 	uint32_t idle; /* scratch of iofi_tables_trim() */
 };
 
-/* Recycled tables, contents arbitrary, of the threads of one iof_rsec_stripe(). */
+/* Recycled tables, contents arbitrary, of the threads of one iof_stripe(). */
 struct iofi_shelf {
 	_Alignas(IOF_CACHELINE) struct iof_lock lock; /* taken with the pool's lock held, or alone */
 	uint64_t *free;
@@ -53,7 +53,7 @@ struct iofi_tables {
 	uint32_t chunk_room;
 	struct iofi_chunk *chunks; /* by ascending base */
 	uint64_t total; /* tables in all chunks */
-	struct iofi_shelf shelf[IOF_RSEC_STRIPES];
+	struct iofi_shelf shelf[IOF_STRIPES];
 };
 
 void iofi_tables_init(struct iofi_tables *t, struct iof_alloc *a, uint32_t table_bytes);

@@ -144,7 +144,7 @@ static bool pool_is_valid(struct census *c)
 {
 	const struct iofi_tables *t = &c->pt->tables;
 
-	for (unsigned i = 0; i < IOF_RSEC_STRIPES; i++)
+	for (unsigned i = 0; i < IOF_STRIPES; i++)
 		if (!shelf_is_valid(c, &t->shelf[i]))
 			return false;
 	return c->linked + iofi_tables_recycled(t) + t->fresh_count <= t->total;

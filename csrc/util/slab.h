@@ -65,6 +65,25 @@ static inline void *iof_slab_get(struct iof_slab *s)
 	return p;
 }
 
+/* n at once: as many gets. How many there was memory for. */
+static inline size_t iof_slab_get_many(struct iof_slab *s, void **out, size_t n)
+{
+	void **list = iof_slab_list(s), *p = *list;
+	size_t i;
+
+	for (i = 0; i < n && p && !iof_unlikely(iof_alloc_may_fail(s->alloc)); i++) {
+		out[i] = p;
+		p = *(void **)p;
+	}
+	*list = p;
+	s->live += i;
+	if (iof_unlikely(i < n && p))
+		return i; /* that one had to fail */
+	for (; i < n && (out[i] = iof_slab_get(s)); i++)
+		;
+	return i;
+}
+
 static inline void iof_slab_put(struct iof_slab *s, void *p)
 {
 	void **list = iof_slab_list(s);

@@ -131,6 +131,26 @@ TEST(allowed_list)
 	CHECK_EQ(atomic_load(&heap.live_bytes), 0);
 }
 
+/* The place that was found last is used again, by a fixed map, when its hole has grown downwards: what is below it is still free. */
+TEST(a_fixed_map_where_the_last_place_was)
+{
+	struct iof_space *s = space();
+	uint64_t iova;
+
+	for (uint64_t i = 1; i <= 3; i++) {
+		CHECK_EQ(iof_space_place(s, 0x1000, 0x1000, 1, &iova), 0);
+		CHECK_EQ(iova, i * 0x1000);
+		CHECK_EQ(iof_space_insert(s, (struct iof_range){ iova, iova + 0xfff }, i), 0);
+	}
+	iof_space_remove(s, 0x2000);
+	iof_space_remove(s, 0x3000);
+	CHECK_EQ(iof_space_insert(s, (struct iof_range){ 0x3000, 0x3fff }, 3), 0);
+	CHECK(iof_space_is_valid(s));
+	CHECK_EQ(iof_space_place(s, 0x1000, 0x1000, 1, &iova), 0);
+	CHECK_EQ(iova, 0x2000);
+	iof_space_destroy(s);
+}
+
 TEST(fixed_places)
 {
 	struct iof_space *s = space();

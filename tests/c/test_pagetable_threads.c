@@ -171,7 +171,7 @@ TEST(freed_tables_serve_every_thread)
 	borrow_tables(NULL);
 	iof_pt_stats(s.pt, &first);
 	CHECK_EQ(first.recycled_tables, LENT >> 21);
-	for (unsigned i = 0; i < 2 * IOF_RSEC_STRIPES; i++) {
+	for (unsigned i = 0; i < 2 * IOF_STRIPES; i++) {
 		pthread_t thread;
 
 		CHECK_EQ(pthread_create(&thread, NULL, borrow_tables, NULL), 0);
