@@ -198,9 +198,9 @@ static void conclude(struct iof_ioas *dst, struct iof_slices *s, uint64_t start,
 	}
 	for (size_t i = 0; i < s->n; i++) {
 		iofi_area_set(s->at[i].area, IOF_AREA_LIVE);
-		iofi_count(&dst->count.bytes, s->at[i].length);
+		iofi_count(&dst->records->count.bytes, s->at[i].length);
 	}
-	iofi_count(&dst->count.copies, 1);
+	iofi_count(&dst->records->count.copies, 1);
 }
 
 int iof_ioas_map_slices(struct iof_ioas *dst, struct iof_slices *s, struct iof_copy_request *rq)

@@ -22,12 +22,9 @@
 
 #define IOF_NOWAIT_BYTES (UINT64_C(64) << 10) /* about a microsecond of work */
 
-struct iof_ioas_counters {
-	_Atomic uint64_t maps, unmaps, copies, bytes;
-};
-
 struct iof_lanes;
 
+/* What maps and unmaps write stands elsewhere, in `records`: threads in lanes read this all the time. */
 struct iof_ioas {
 	struct iof_object object;
 	struct iof_context *ctx;
@@ -43,11 +40,9 @@ struct iof_ioas {
 	struct iof_access **accesses; /* by registration id, NULL: free. Changed under both, like what follows */
 	uint32_t access_room, n_accesses, lowest_access; /* every registration id below lowest_access is taken */
 	uint32_t n_pinning; /* accesses that pin and so ask for PAGE alignment */
+	uint64_t pieces; /* IOVA lock: the sum of the areas' accesses */
 	struct iof_rwlock use_lock; /* between the two locks: read by accesses at work, see access.h */
 	struct iof_lanes *_Atomic lanes; /* IOVA lock; NULL: nobody has needed any */
-	/* Changed by every mapping that comes by the index; what is above is read by those in lanes. */
-	_Alignas(IOF_CACHELINE) struct iof_ioas_counters count;
-	uint64_t pieces; /* IOVA lock: the sum of the areas' accesses */
 };
 
 int iof_ioas_create(struct iof_context *ctx, struct iof_ioas **out); /* reserved, not published: control lock. -ENOMEM */

@@ -53,9 +53,9 @@ static void put_records_back(struct iof_ioas *ioas, struct iof_lane *lane)
 
 static void tell_counts(struct iof_ioas *ioas, struct iof_lane *lane)
 {
-	iofi_count(&ioas->count.maps, lane->maps);
-	iofi_count(&ioas->count.unmaps, lane->unmaps);
-	iofi_count(&ioas->count.bytes, lane->bytes);
+	iofi_count(&ioas->records->count.maps, lane->maps);
+	iofi_count(&ioas->records->count.unmaps, lane->unmaps);
+	iofi_count(&ioas->records->count.bytes, lane->bytes);
 	lane->maps = lane->unmaps = lane->bytes = 0;
 }
 

@@ -183,8 +183,8 @@ static void take_out_of_index(struct iof_ioas *ioas, struct iof_area *area, stru
 	iofi_iova_take(ioas);
 	iof_space_remove(ioas->space, r.start);
 	(void)iof_area_put(ioas->records, area);
-	iofi_count(&ioas->count.unmaps, 1);
-	iofi_count(&ioas->count.bytes, -iof_range_length(r));
+	iofi_count(&ioas->records->count.unmaps, 1);
+	iofi_count(&ioas->records->count.bytes, -iof_range_length(r));
 	iofi_iova_drop(ioas);
 }
 

@@ -34,6 +34,21 @@ static inline void iofi_end(struct iof_ioas *ioas)
 	iof_brlock_read_drop(iofi_domains(ioas));
 }
 
+/* A map goes into the index, in transition, and is counted. IOVA lock. */
+int iofi_map_insert(struct iof_ioas *ioas, struct iof_map_request *rq, struct iof_account *account, struct iof_record **out, struct iof_range *r);
+void iofi_count_maps(struct iof_ioas *ioas, uint64_t maps, uint64_t bytes);
+
+/* In every page table, and in the address index where there is one. */
+int iofi_area_show(struct iof_ioas *ioas, struct iof_area *area, struct iof_range r);
+
+/* It could not be shown: out of the index again, and of the counts. No lock. */
+void iofi_withdraw(struct iof_ioas *ioas, struct iof_record *rec, struct iof_range r);
+
+#define IOF_CLAIM_PINNED 1
+
+/* May this area go? In transition or locked: -EBUSY; sticking out of the range: -ENOENT (R3.7, in that order). IOF_CLAIM_PINNED: not yet. IOVA lock. */
+int iofi_claim(const struct iof_index_entry *e, struct iof_range r);
+
 static inline void iofi_area_set(struct iof_area *area, enum iof_area_state state)
 {
 	atomic_store_explicit(&area->state, state, memory_order_release);

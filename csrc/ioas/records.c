@@ -12,6 +12,8 @@ int iof_records_create(struct iof_memory *m, struct iof_records **out)
 	iof_lock_init(&r->lock, m->alloc->shared);
 	iof_slab_init_known(&r->whole, m->alloc, sizeof(struct iof_record));
 	iof_slab_init(&r->bare, m->alloc, sizeof(struct iof_bare), 0);
+	for (unsigned i = 0; i < IOF_STRIPES; i++)
+		iof_lock_init(&r->stock[i].lock, m->alloc->shared);
 	r->memory = m;
 	*out = r;
 	return 0;
@@ -32,6 +34,7 @@ void iof_records_orphan(struct iof_records *r)
 
 	iof_lock_take(&r->lock);
 	r->orphan = true;
+	iof_stock_empty(r);
 	last = !r->whole.live;
 	iof_lock_drop(&r->lock);
 	if (last)
@@ -46,11 +49,6 @@ struct iof_record *iof_records_get(struct iof_records *r)
 		return NULL;
 	rec->area = (struct iof_area){ 0 };
 	return rec;
-}
-
-size_t iof_records_get_many(struct iof_records *r, struct iof_record **out, size_t n)
-{
-	return iof_slab_get_many(&r->whole, (void **)out, n);
 }
 
 struct iof_bare *iof_records_get_bare(struct iof_records *r)
@@ -107,7 +105,7 @@ struct iof_record *iof_area_end(struct iof_records *r, struct iof_area *area)
 
 	if (iof_unlikely(!pages_unref(&rec->pages)))
 		return NULL;
-	iof_pages_fini(&rec->pages, r->memory);
+	finish(&rec->pages, r->memory);
 	return rec;
 }
 

@@ -61,11 +61,25 @@ static inline uint64_t iof_area_byte(const struct iof_area *area)
 	return iof_unlikely(area->bare) ? iof_container_of(area, struct iof_bare, area)->start_byte : area->first_byte;
 }
 
+/* Free records that batches of a few threads have at hand without the IOVA lock. */
+struct iof_stock {
+	_Alignas(IOF_CACHELINE) struct iof_lock lock; /* inside the IOVA lock, if both */
+	uint32_t n;
+	struct iof_record *free; /* a chain through their first words */
+};
+
+/* Of calls that succeeded; bytes that are mapped, modulo 2^64. */
+struct iof_counters {
+	_Atomic uint64_t maps, unmaps, copies, bytes;
+};
+
 struct iof_records {
 	struct iof_lock lock; /* the IOAS's IOVA lock; protects everything below and the IOAS's space */
-	struct iof_slab whole, bare; /* struct iof_record, struct iof_bare */
+	struct iof_counters count; /* the IOAS's: on the line that whoever has the lock has too */
+	struct iof_slab whole, bare; /* struct iof_record, struct iof_bare; what is in a stock is live here */
 	struct iof_memory *memory;
 	bool orphan; /* the IOAS is gone */
+	struct iof_stock stock[IOF_STRIPES];
 };
 
 int iof_records_create(struct iof_memory *m, struct iof_records **out); /* 0, -ENOMEM */
@@ -74,10 +88,17 @@ void iof_records_orphan(struct iof_records *r); /* the IOAS lets go; freed with 
 /* Under the lock. NULL: no memory. The container of a whole record is not initialised. */
 struct iof_record *iof_records_get(struct iof_records *r);
 struct iof_bare *iof_records_get_bare(struct iof_records *r);
-size_t iof_records_get_many(struct iof_records *r, struct iof_record **out, size_t n); /* how many of the n; their areas are to be set too */
 
 /* Under the lock: gives a record back whose container was never initialised or is finished. */
 void iof_records_put(struct iof_records *r, struct iof_record *rec);
+
+uint64_t iof_records_in_use(struct iof_records *r); /* under the lock: whole ones that are in no stock */
+
+/*
+ * Without the lock, for batches: n uninitialised records, or as many as there is memory for; and back, finished or never initialised. A stock takes so many and no more.
+ */
+size_t iof_records_draw(struct iof_records *r, struct iof_record **out, size_t n);
+void iof_records_return(struct iof_records *r, struct iof_record *const *rec, size_t n);
 
 /*
  * Under the lock of `r`: an area leaves the IOAS. What remains to be done without the lock (the container's last reference
@@ -88,6 +109,7 @@ struct iof_record *iof_area_put(struct iof_records *r, struct iof_area *area);
  * The same for an area that is not bare, under the lock of whatever it was in: the record, finished, is the caller's to keep or to put. NULL: its container has other areas.
  */
 struct iof_record *iof_area_end(struct iof_records *r, struct iof_area *area);
+void iof_stock_empty(struct iof_records *r); /* back to the slab; under the lock */
 void iof_record_retire(struct iof_record *rec); /* under no records lock; NULL is fine */
 
 #endif

@@ -89,8 +89,8 @@ static struct iof_record *take_over(struct iof_ioas *ioas, struct replacement *p
 	iofi_iova_take(ioas);
 	iofi_area_let_go(ioas, p->before, p->at);
 	elsewhere = iof_area_put(ioas->records, p->before);
-	iofi_count(&ioas->count.maps, 1);
-	iofi_count(&ioas->count.unmaps, 1);
+	iofi_count(&ioas->records->count.maps, 1);
+	iofi_count(&ioas->records->count.unmaps, 1);
 	iofi_iova_drop(ioas);
 	return elsewhere;
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <string.h>
 
 #include "ioas/access.h"
 #include "ioas/fill.h"
@@ -9,10 +8,7 @@
 #include "ioas/place.h"
 #include "ioas/va.h"
 
-#define PINNED 1
-
-/* May this area go? In transition or locked: -EBUSY; sticking out of the range: -ENOENT (R3.7, in that order). PINNED: not yet. */
-static int claim(const struct iof_index_entry *e, struct iof_range r)
+int iofi_claim(const struct iof_index_entry *e, struct iof_range r)
 {
 	struct iof_area *area = iofi_area_of(e);
 
@@ -22,7 +18,7 @@ static int claim(const struct iof_index_entry *e, struct iof_range r)
 		return -ENOENT;
 	if (iof_unlikely(area->accesses)) {
 		area->prevent = 1;
-		return PINNED;
+		return IOF_CLAIM_PINNED;
 	}
 	iofi_area_set(area, IOF_AREA_REMOVING);
 	return 0;
@@ -110,8 +106,8 @@ static int unmap_locked(struct iof_ioas *ioas, struct iof_range r, bool nowait, 
 	while (iof_space_first(ioas->space, from, &e)) {
 		if (e.range.start != from.start)
 			rounds = 0;
-		rc = claim(&e, r);
-		if (iof_unlikely(rc == PINNED)) {
+		rc = iofi_claim(&e, r);
+		if (iof_unlikely(rc == IOF_CLAIM_PINNED)) {
 			from.start = e.range.start;
 			ask(ioas, e.range);
 			if (++rounds > IOF_ACCESS_ROUNDS)
@@ -122,8 +118,8 @@ static int unmap_locked(struct iof_ioas *ioas, struct iof_range r, bool nowait, 
 			return rc;
 		remove_area(ioas, &e, nowait);
 		*bytes += iof_range_length(e.range);
-		iofi_count(&ioas->count.unmaps, 1);
-		iofi_count(&ioas->count.bytes, -iof_range_length(e.range));
+		iofi_count(&ioas->records->count.unmaps, 1);
+		iofi_count(&ioas->records->count.bytes, -iof_range_length(e.range));
 		if (e.range.last == r.last)
 			break;
 		from.start = e.range.last + 1;
@@ -153,66 +149,4 @@ int iof_ioas_unmap(struct iof_ioas *ioas, struct iof_range r, bool nowait, uint6
 	if (!rc)
 		*bytes = iof_range_length(r);
 	return rc;
-}
-
-/* ---- batches ---- */
-
-/* The first of at[0..n) that may go with no more ado, up to one that is not one area or may not: they are claimed. How many. IOVA lock. */
-static size_t claim_batch(struct iof_ioas *ioas, const uint64_t *starts, const uint64_t *lengths, size_t n, struct iof_shown *at)
-{
-	uint64_t areas[IOF_BATCH];
-	struct iof_index_entry e;
-	size_t found = iof_space_match(ioas->space, starts, lengths, n, areas), i;
-
-	for (i = 0; i < found; i++) {
-		e = (struct iof_index_entry){ { starts[i], starts[i] + (lengths[i] - 1) }, areas[i] };
-		if (iofi_area_of(&e)->accesses || claim(&e, e.range))
-			break;
-		at[i] = (struct iof_shown){ iofi_area_of(&e), e.range };
-		if (iof_unlikely(ioas->va_index))
-			iofi_va_remove(ioas, at[i].area, e.range);
-	}
-	return i;
-}
-
-/* Out of the index. Records whose container belongs to another IOAS remain to be retired; how many. IOVA lock. */
-static size_t remove_batch(struct iof_ioas *ioas, const uint64_t *starts, const struct iof_shown *at, size_t n,
-			   struct iof_record **elsewhere)
-{
-	uint64_t bytes = 0;
-	size_t left = 0;
-
-	iof_space_remove_many(ioas->space, starts, n);
-	for (size_t i = 0; i < n; i++) {
-		elsewhere[left] = iof_area_put(ioas->records, at[i].area);
-		left += elsewhere[left] != NULL;
-		bytes += iof_range_length(at[i].r);
-	}
-	iofi_count(&ioas->count.bytes, -bytes);
-	iofi_count(&ioas->count.unmaps, n);
-	return left;
-}
-
-size_t iof_ioas_unmap_batch(struct iof_ioas *ioas, const uint64_t *iovas, const uint64_t *lengths, size_t n)
-{
-	uint64_t starts[IOF_BATCH], sizes[IOF_BATCH]; /* the caller's may change meanwhile */
-	struct iof_record *elsewhere[IOF_BATCH];
-	struct iof_shown at[IOF_BATCH];
-	size_t done = 0, left = 0;
-
-	memcpy(starts, iovas, n * sizeof(*starts));
-	memcpy(sizes, lengths, n * sizeof(*sizes));
-	iofi_iova_take(ioas);
-	if (iof_likely(!ioas->n_accesses))
-		done = claim_batch(ioas, starts, sizes, n, at);
-	if (done) {
-		iofi_iova_drop(ioas);
-		iofi_areas_unfill(ioas, at, done);
-		iofi_iova_take(ioas);
-		left = remove_batch(ioas, starts, at, done, elsewhere);
-	}
-	iofi_iova_drop(ioas);
-	while (left)
-		iof_record_retire(elsewhere[--left]);
-	return done;
 }

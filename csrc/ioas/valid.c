@@ -54,7 +54,7 @@ static bool areas_are_valid(struct iof_ioas *ioas)
 			break;
 		from.start = e.range.last + 1;
 	}
-	return bytes == atomic_load(&ioas->count.bytes);
+	return bytes == atomic_load(&ioas->records->count.bytes);
 }
 
 /* What a page table shows, all of it, is what the areas say: no leaf beyond them. */

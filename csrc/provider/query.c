@@ -113,7 +113,7 @@ static void sum_areas(struct iof_ioas *ioas, struct iof_ioas_stats *out)
 
 	iof_space_stats(ioas->space, &index);
 	out->index_bytes = index.bytes;
-	out->record_bytes = ioas->records->whole.live * sizeof(struct iof_record) +
+	out->record_bytes = iof_records_in_use(ioas->records) * sizeof(struct iof_record) +
 			    ioas->records->bare.live * sizeof(struct iof_bare);
 	out->mappings = iof_space_areas(ioas->space);
 	out->alignment = ioas->alignment;
@@ -125,10 +125,10 @@ static void fill_ioas_stats(struct iof_ioas *ioas, struct iof_ioas_stats *out)
 {
 	iofi_domains_write(ioas);
 	iofi_iova_take(ioas);
-	out->bytes_mapped = atomic_load(&ioas->count.bytes);
-	out->maps = atomic_load(&ioas->count.maps);
-	out->unmaps = atomic_load(&ioas->count.unmaps);
-	out->copies = atomic_load(&ioas->count.copies);
+	out->bytes_mapped = atomic_load(&ioas->records->count.bytes);
+	out->maps = atomic_load(&ioas->records->count.maps);
+	out->unmaps = atomic_load(&ioas->records->count.unmaps);
+	out->copies = atomic_load(&ioas->records->count.copies);
 	sum_areas(ioas, out);
 	sum_tables(ioas, out);
 	iofi_iova_drop(ioas);

@@ -24,7 +24,7 @@
 
 #include "util/sys.h"
 
-#define LOCK_PAUSE_MAX 256 /* 511 looks at the processor's pause: some ten microseconds */
+#define LOCK_PAUSE_MAX 512 /* 1023 turns of the processor's pause: some twenty microseconds */
 #define LOCK_OWNER (~IOF_LOCK_WAITERS)
 #define RWLOCK_COUNT (~(IOF_LOCK_WAITERS | IOF_RWLOCK_SLEEPERS))
 
