@@ -29,7 +29,7 @@
 #define FMT_GRANULE_LG2 12
 #define FMT_CONTIG 1
 #define FMT_DIRTY ITEM_D
-#define FMT_OWN_TABLE(item) (((item) << 2) - (ITEM_V << 2)) /* nothing but V is set */
+#define FMT_OWN_TABLE(item) ((item) * 4 - ITEM_V * 4) /* nothing but V is set; a product becomes part of a load's address, a shift does not */
 #define FMT_TRACKS_DIRTY 0
 
 #define RISCV_FEATURES (IOF_PT_NAPOT | IOF_PT_PBMT)

@@ -146,6 +146,7 @@ static int pt_walk(const struct iof_pt *pt, uint64_t iova, struct iof_pt_leaf *l
 }
 
 #include "pagetable/walker_translate.h"
+#include "pagetable/walker_batch.h"
 #include "pagetable/walker_iterate.h"
 #include "pagetable/walker_unmap.h"
 #include "pagetable/walker_map.h"
