@@ -114,7 +114,7 @@ benchmark-c:
 peers: build
 	@$(MAKE) -s -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/benchmark-c FROM=$(CURDIR)/benchmarks/c programs
 	@$(PY) benchmarks/peers build/benchmark-c/bin $(if $(PEERS),--peers "$(PEERS)") \
-		$(if $(KERNEL),--kernel "$(KERNEL)") $(if $(PAGE),--page docs/performance.md --curves docs/img/growth.svg) $(ARGS)
+		$(if $(KERNEL),--kernel "$(KERNEL)") $(if $(PAGE),--page docs/performance.md --curves docs/img/growth.svg --ship iommufd_fast/data/peers.json) $(ARGS)
 
 BUDGETS := $(CURDIR)/build/budgets
 budgets budgets-update:

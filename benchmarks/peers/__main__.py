@@ -29,6 +29,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from iommufd_fast.bench.machine import facts  # noqa: E402
+from iommufd_fast.report import peers as stored  # noqa: E402
 from iommufd_fast.vm import Missing, tools  # noqa: E402
 
 START, END = "<!-- the table: make peers -->\n", "<!-- end of the table -->\n"
@@ -109,6 +110,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, help="alternate runs of each side, the best counts (default 3)")
     parser.add_argument("--json", type=Path, default=Path("peers.json"))
     parser.add_argument("--curves", type=Path, default=Path("peers.svg"), help="SVG or PNG")
+    parser.add_argument("--ship", type=Path, help="where to leave what the package ships of the peers' figures")
     parser.add_argument("--page", type=Path, help="a page of the docs to bring up to date")
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -124,9 +126,10 @@ def main() -> int:
         console.print("the kernel peer was not given (make peers PEERS=DIR): its columns are empty")
     if not guest:
         console.print("no kernel was given (make peers KERNEL=PATH): the kernel provider was not measured")
-    options.json.write_text(
-        json.dumps(table.document(rows, figures, machine, made, options.runs, guest), indent=1) + "\n"
-    )
+    document = table.document(rows, figures, machine, made, options.runs, guest)
+    options.json.write_text(json.dumps(document, indent=1) + "\n")
+    if options.ship:
+        options.ship.write_text(json.dumps(stored.reduced(document), indent=1) + "\n")
     curves.draw(figures, options.curves)
     if options.page:
         write_page(options.page, table.markdown(rows, machine, made, options.runs))

@@ -9,7 +9,7 @@ from typing import Any
 from figures import Figures
 from goals import GOALS, NOTES, Goal
 
-VERSION = "iommufd-fast-peers/1"
+from iommufd_fast.report.peers import VERSION
 
 
 @dataclass(frozen=True, slots=True)
