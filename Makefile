@@ -29,7 +29,8 @@ help:
 	@echo 'make benchmark     benchmarks/ in pytest-benchmark'
 	@echo 'make benchmark-compare   the same, compared with the last run that was kept'
 	@echo 'make benchmark-c   benchmarks/c, plain C'
-	@echo 'make peers PEERS=DIR     ours beside the peers in one run, and which goals are met (DIR: the kernel peer; may be left out)'
+	@echo 'make peers PEERS=DIR KERNEL=PATH   ours beside the peers in one run, and which goals are met (DIR: the kernel peer;'
+	@echo '                   PATH: a kernel to run in QEMU, for the kernel provider; either may be left out)'
 	@echo 'make budgets       instructions of the hottest paths against their budgets (valgrind)'
 	@echo 'make golden GOLDEN=DIR   compare page tables with a directory of golden tables'
 	@echo 'make qtest         QEMU'"'"'s own IOMMU models over our page tables (QEMU=FILE or DIR; without: what is installed)'
@@ -113,7 +114,7 @@ benchmark-c:
 peers: build
 	@$(MAKE) -s -C csrc -j$(shell nproc) OUT=$(CURDIR)/build/benchmark-c FROM=$(CURDIR)/benchmarks/c programs
 	@$(PY) benchmarks/peers build/benchmark-c/bin $(if $(PEERS),--peers "$(PEERS)") \
-		$(if $(PAGE),--page docs/performance.md --curves docs/img/growth.svg) $(ARGS)
+		$(if $(KERNEL),--kernel "$(KERNEL)") $(if $(PAGE),--page docs/performance.md --curves docs/img/growth.svg --ship iommufd_fast/data/peers.json) $(ARGS)
 
 BUDGETS := $(CURDIR)/build/budgets
 budgets budgets-update:

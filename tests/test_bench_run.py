@@ -18,10 +18,10 @@ from iommufd_fast.bench.paths import WrongAnswer
 from iommufd_fast.bench.pypath import PythonPath
 from iommufd_fast.bench.run import run
 from iommufd_fast.cli.root import cli
-from iommufd_fast.report import html, pick, plots, table
+from iommufd_fast.report import growth, html, pick, plots, table
 
 TINY = {"live": (0, 50), "lengths": (4096, 65536), "batches": (1, 8), "memory": ("anonymous", "memfd", "hugetlb"),
-        "rounds": 2, "seconds": 0.002}  # fmt: skip
+        "rounds": 2, "seconds": 0.002, "growth": 1000}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,17 @@ def test_the_document_fits_its_schema(document):
     jsonschema.validate(document, schema.SCHEMA)
 
 
-def test_a_document_of_the_version_before_is_read(document, tmp_path):
+def test_documents_of_the_versions_before_are_read(document, tmp_path):
     old = copy.deepcopy(document)
-    old["schema"] = schema.OLD
-    del old["provider"]
-    for row in old["results"]:
-        del row["iova"], row["in_kernel"]
-    (tmp_path / "old.json").write_text(json.dumps(old))
-    assert schema.load(tmp_path / "old.json") == document
+    del old["growth"]
+    for version in reversed(schema.OLD):
+        old["schema"] = version
+        if version == schema.OLD[0]:
+            del old["provider"]
+            for row in old["results"]:
+                del row["iova"], row["in_kernel"]
+        (tmp_path / "old.json").write_text(json.dumps(old))
+        assert schema.load(tmp_path / "old.json") == {**document, "growth": []}
     old["schema"] = "iommufd-fast-bench/0"
     (tmp_path / "older.json").write_text(json.dumps(old))
     with pytest.raises(schema.SchemaError):
@@ -142,7 +145,7 @@ def spoil(document, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(schema="iommufd-fast-bench/99"), r"\$.schema: expected one of iommufd-fast-bench/2"),
+        (lambda d: d.update(schema="iommufd-fast-bench/99"), r"\$.schema: expected one of iommufd-fast-bench/3"),
         (lambda d: d.pop("machine"), r"\$: 'machine' is missing"),
         (lambda d: d["results"][1].update(p50="fast"), r"\$.results\[1\].p50: expected number, got str"),
         (lambda d: d["results"][0].update(n=True), r"\$.results\[0\].n: expected integer, got bool"),
@@ -195,7 +198,7 @@ def test_the_report_needs_nothing_else(document):
     assert "://" not in text and "@import" not in text and "url(" not in text.replace("url(#", "")
     assert {"svg", "table", "style"} <= page.tags and "link" not in page.tags
     assert json.loads(page.data.replace("<\\/", "</")) == document
-    assert text.count("<svg ") == len(plots.PLOTS)
+    assert text.count("<svg ") == len(plots.PLOTS) + len(growth.PLOTS)
     for op in pick.OPS:
         assert f"<td class=l>{op}</td>" in text
 
@@ -216,7 +219,7 @@ def test_a_document_without_a_path_or_an_axis_still_gives_a_report(document):
     text = html.page(alone)
     assert "Python path" in text and "C path" not in text
     assert plots.figure("live", alone) is None and plots.figure("distribution-c", alone) is None
-    empty = spoil(document, lambda d: d.update(results=[]))
+    empty = spoil(document, lambda d: d.update(results=[], growth=[]))
     assert "<svg" not in html.page(empty)
 
 

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from figures import Figures
 
+from iommufd_fast.report.peers import CURVES
+
+OTHERS = {(curve.panel, curve.op, curve.name): curve.pattern for curve in CURVES}
+LINUX = "Linux 7.2"
 OURS, PEER = "#1f5fa8", "#b5651d"
 
 
@@ -30,8 +34,8 @@ PANELS = [
         [
             ("map", r"growth:live/map/(\d+)", OURS, "o-"),
             ("unmap", r"growth:live/unmap/(\d+)", OURS, "o--"),
-            ("Linux map (uniprocessor, pins)", r"iommufd:domains=1 live=(\d+) length=4096/map", PEER, "s-"),
-            ("Linux unmap", r"iommufd:domains=1 live=(\d+) length=4096/unmap", PEER, "s--"),
+            ("Linux map (uniprocessor, pins)", OTHERS["live", "map", LINUX], PEER, "s-"),
+            ("Linux unmap", OTHERS["live", "unmap", LINUX], PEER, "s--"),
         ],
     ),
     (
@@ -41,7 +45,7 @@ PANELS = [
             ("map, largest leaves", r"growth:length/map/(\d+)", OURS, "o-"),
             ("map, 4 KiB leaves", r"growth:length_by_4k/map/(\d+)", OURS, "o:"),
             ("unmap, 4 KiB leaves", r"growth:length_by_4k/unmap/(\d+)", OURS, "o--"),
-            ("Linux map (pins)", r"iommufd:domains=1 live=0 length=(\d+)/map", PEER, "s-"),
+            ("Linux map (pins)", OTHERS["length", "map", LINUX], PEER, "s-"),
         ],
     ),
     (
@@ -49,10 +53,10 @@ PANELS = [
         ("ranges", "ns per look-up"),
         [
             ("IOVA index", r"iova:find/shuffled/random/(\d+)", OURS, "o-"),
-            ("GTree (C)", r"gtree:find/(\d+)", PEER, "s-"),
+            ("GTree (C)", OTHERS["ranges", "find", "GLib's GTree (C)"], PEER, "s-"),
             ("IovaSpace (Python)", r"iova_space:find/(\d+)", OURS, "o--"),
-            ("sortedcontainers (Python)", r"sortedcontainers:find/(\d+)", PEER, "s--"),
-            ("intervaltree (Python)", r"intervaltree:find/(\d+)", PEER, "^--"),
+            ("sortedcontainers (Python)", OTHERS["ranges", "find", "sortedcontainers"], PEER, "s--"),
+            ("intervaltree (Python)", OTHERS["ranges", "find", "intervaltree"], PEER, "^--"),
         ],
     ),
     ("memory", ("live mappings", "bytes per mapping"), [("process growth", r"growth:rss/(\d+)", OURS, "o-")]),

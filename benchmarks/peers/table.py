@@ -9,7 +9,7 @@ from typing import Any
 from figures import Figures
 from goals import GOALS, NOTES, Goal
 
-VERSION = "iommufd-fast-peers/1"
+from iommufd_fast.report.peers import VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,15 @@ def summary(rows: list[Row]) -> str:
     return f"{len(rows)} goals, {met} met, {len(rows) - met} missed"
 
 
-def document(rows: list[Row], figures: Figures, machine: dict[str, Any], made: str, runs: int) -> dict[str, Any]:
+def document(
+    rows: list[Row],
+    figures: Figures,
+    machine: dict[str, Any],
+    made: str,
+    runs: int,
+    guest: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What `peers.json` holds; `guest` is the document of the benchmark on a kernel in QEMU, if that was run."""
     return {
         "schema": VERSION,
         "made": made,
@@ -99,6 +107,7 @@ def document(rows: list[Row], figures: Figures, machine: dict[str, Any], made: s
             for row in rows
         ],
         "figures": {case: values for case, values in figures.all.items() if not case.startswith("missing:")},
+        "guest": guest,
     }
 
 

@@ -35,7 +35,8 @@ def _cpuinfo(key: str) -> str | None:
     return match[1].strip() if match else None
 
 
-def _meminfo(key: str) -> int | None:
+def meminfo(key: str) -> int | None:
+    """Bytes of a line of /proc/meminfo."""
     try:
         text = Path("/proc/meminfo").read_text()
     except OSError:
@@ -98,7 +99,7 @@ def facts() -> dict[str, Any]:
         "architecture": platform.machine(),
         "virtual_machine": virtual(),
         "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "memory_bytes": _meminfo("MemTotal"),
+        "memory_bytes": meminfo("MemTotal"),
         "kernel": platform.release(),
         "page_size": os.sysconf("SC_PAGESIZE"),
         "thp": chosen("/sys/kernel/mm/transparent_hugepage/enabled"),

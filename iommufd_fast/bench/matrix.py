@@ -105,6 +105,7 @@ class Plan:
     seconds: float = 0.3  # per case and round
     seed: int = 1
     limit: float = float("inf")  # seconds after which the remaining cases get two rounds each
+    growth: int = 0  # live mappings up to which the curves of growth.py go; of the engine only
     cross: bool = False
     quick: bool = False
     cases: tuple[Case, ...] = field(init=False, default=())

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import kerneltime, machine, memory, stats
+from . import growth, kerneltime, machine, memory, stats
 from .clock import Clock, c_clock, python_clock
 from .cpath import CPath
 from .kernelpath import KernelCPath, KernelPythonPath
@@ -220,6 +220,10 @@ def run(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
         tools = _Tools(plan, clocks, tracer, tick, begin + plan.limit)
         for group in by_place(cases):
             results += _place(group, tools, missing)
+    most, reason = growth.room(plan.growth)
+    if reason:
+        missing["growth"] = reason
+    points = growth.measure(clocks["c"], most, plan.seed, lambda what: progress and progress(done, len(cases), what))
     return {
         "schema": VERSION,
         "tool": "iommufd-fast bench",
@@ -238,4 +242,5 @@ def run(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
         "grid": list(stats.GRID),
         "missing": list(missing.values()),
         "results": results,
+        "growth": points,
     }

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-VERSION = "iommufd-fast-bench/2"
-OLD = "iommufd-fast-bench/1"  # knew the engine only; read as if it were new
+VERSION = "iommufd-fast-bench/3"
+OLD = ("iommufd-fast-bench/1", "iommufd-fast-bench/2")  # knew the engine only; had no curves. Read as if they were new
 
 _NUMBER: dict[str, Any] = {"type": "number", "minimum": 0}
 _COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
@@ -52,6 +52,8 @@ _RESULT = _object(
         "huge_bytes": {"type": ["integer", "null"]},
     }
 )
+_UNIT: dict[str, Any] = {"type": "string", "enum": ["ns", "B"]}
+_POINT = _object({"curve": _TEXT, "x": _COUNT, "y": {"type": "number"}, "unit": _UNIT})
 _CLOCK = _object({"name": _TEXT, "ns_per_tick": _NUMBER, "overhead_ns": _NUMBER, "resolution_ns": _NUMBER})
 _MACHINE = _object(
     {
@@ -100,6 +102,7 @@ SCHEMA: dict[str, Any] = {
             "grid": {"type": "array", "items": _NUMBER},
             "missing": {"type": "array", "items": _TEXT},
             "results": {"type": "array", "items": _RESULT},
+            "growth": {"type": "array", "items": _POINT},
         }
     ),
 }
@@ -159,12 +162,14 @@ def check(document: Any) -> dict[str, Any]:
 
 
 def renew(document: Any) -> Any:
-    """A document of the version before as one of this version."""
-    if not isinstance(document, dict) or document.get("schema") != OLD:
+    """A document of a version before as one of this version."""
+    if not isinstance(document, dict) or document.get("schema") not in OLD:
         return document
-    provider = {"name": "engine", "device": None, "in_kernel": "not available: no kernel is asked"}
-    results = [{**result, "iova": "own", "in_kernel": None} for result in document.get("results", ())]
-    return {**document, "schema": VERSION, "provider": provider, "results": results}
+    made = {**document, "schema": VERSION, "growth": []}
+    if document["schema"] == OLD[0]:
+        made["provider"] = {"name": "engine", "device": None, "in_kernel": "not available: no kernel is asked"}
+        made["results"] = [{**result, "iova": "own", "in_kernel": None} for result in document.get("results", ())]
+    return made
 
 
 def load(path: str | Path) -> dict[str, Any]:

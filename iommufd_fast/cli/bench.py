@@ -17,6 +17,19 @@ from iommufd_fast.cli.common import ListOf, need, sentences
 _SIZES = ListOf("SIZES", matrix.parse_size, low=1)
 _COUNTS = ListOf("NUMBERS", matrix.parse_count)
 _BATCHES = ListOf("NUMBERS", matrix.parse_count, low=1)
+_AXES = ("presets", "paths", "memory", "pages", "lengths", "batches", "live", "policies", "patterns")
+
+
+class _Count(click.ParamType):
+    """One number."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return matrix.parse_count(value)
+        except ValueError as e:
+            self.fail(str(e), param, ctx)
 
 
 def _words(*words: str) -> ListOf:
@@ -32,9 +45,16 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def _engine_settings(quick: bool, given: dict[str, Any]) -> dict[str, Any]:
+    """Growth curves belong to a whole run: who names an axis asks for that."""
+    if any(axis in given for axis in _AXES):
+        return given
+    return {"growth": 1_000_000 if quick else 10_000_000} | given
+
+
 def _kernel_settings(device: str | None, kernel: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     """The same for a kernel."""
-    for name, option in (("presets", "--preset"), ("policies", "--policy")):
+    for name, option in (("presets", "--preset"), ("policies", "--policy"), ("growth", "--growth")):
         if name in given:
             raise click.UsageError(f"{option} is about the engine; a kernel pins memory, for the IOMMU that there is")
     if kernel is None and device is None:
@@ -122,6 +142,16 @@ def show(document: dict[str, Any]) -> None:
     )
 
 
+def _stored(file: Path | None) -> dict[str, Any] | None:
+    """What the peers cost, from a file; None: what comes with the package will do."""
+    if file is None:
+        return None
+    from iommufd_fast.report import peers
+
+    with sentences():
+        return peers.load(file)
+
+
 class _Group(click.Group):
     """Measures when it has no word after it; ``compare`` is loaded when it is called."""
 
@@ -162,12 +192,23 @@ class _Group(click.Group):
     "--pattern", "patterns", type=_words(*matrix.PATTERNS), help="pair: map, unmap; churn: a random live one anew."
 )
 @click.option("--cross", is_flag=True, help="The whole product of the axes instead of one axis at a time.")
+@click.option(
+    "--growth",
+    type=_Count(),
+    help="Growth curves up to so many live mappings; 0: none.  [10m, quick: 1m; none when an axis is given]",
+)
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Repetitions of each case.  [7]")
 @click.option("--seconds", type=click.FloatRange(0.001, 60), help="Time per case and round.  [0.3; quick: 0.07]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Of the random choices.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JSON.")
 @click.option(
     "--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report, one file."
+)
+@click.option(
+    "--peers",
+    "peers_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A result of `make peers` for the report's growth curves, in place of the one that comes with the package.",
 )
 @click.option("--provider", type=click.Choice(matrix.PROVIDERS), default="engine", help="Whose work it is.  [engine]")
 @click.option("--device", help="Of a kernel: PCI address, vfio-dev name, or mock; with --vm also edu.  [--vm: mock]")
@@ -181,6 +222,7 @@ def command(
     quick: bool,
     json_file: Path | None,
     html_file: Path | None,
+    peers_file: Path | None,
     provider: str,
     device: str | None,
     kernel: Path | None,
@@ -211,10 +253,13 @@ def command(
         need("matplotlib", "--html")  # before minutes are spent
     on_kernel = provider == "kernel" or kernel is not None
     settings = _settings(given | {"cross": given["cross"] or None})
+    stored = _stored(peers_file)
     if on_kernel:
         settings = _kernel_settings(device, kernel, settings)
     elif device:
         raise click.UsageError("--device is a kernel's: say --provider kernel or --vm KERNEL as well")
+    else:
+        settings = _engine_settings(quick, settings)
     with sentences():
         plan = _plan(quick, settings, on_kernel)
         document = _measure_in(kernel, quick, settings) if kernel else _measure(plan)
@@ -224,4 +269,4 @@ def command(
         if html_file:
             from iommufd_fast.report.html import write
 
-            write(document, html_file)
+            write(document, html_file, stored)

@@ -12,10 +12,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from . import pick, plots, table
+from . import growth, peers, pick, plots, table
 from .units import rate_text, time_text
 
-_CSS = """ :root { --ink:#0f172a; --soft:#475569; --line:#e2e8f0; --paper:#fff; --back:#f8fafc; --mark:#2563eb; } *
+_CSS = """ :root { --ink:#0f172a; --soft:#475569; --line:#e2e8f0; --paper:#fff; --back:#f8fafc; --mark:#2563eb;
+--hover:#f1f5f9; --warn:#fffbeb; --edge:#d97706 } *
 { box-sizing:border-box } body { margin:0; background:var(--back); color:var(--ink); font:15px/1.5
 system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif } main { max-width:1240px; margin:0 auto; padding:28px
 22px 60px } h1 { font-size:26px; margin:0 0 2px; letter-spacing:-.01em } h2 { font-size:18px; margin:34px 0 10px }
@@ -29,9 +30,11 @@ overflow-x:auto } dl { display:grid; grid-template-columns:max-content 1fr; gap:
 color:var(--soft) } dd { margin:0 } table { border-collapse:collapse; width:100%; font-size:13px;
 font-variant-numeric:tabular-nums } th,td { padding:3px 9px; text-align:right; white-space:nowrap } th {
 color:var(--soft); font-weight:600; border-bottom:1px solid var(--line) } th.l,td.l { text-align:left } tr.new td {
-border-top:1px solid var(--line) } tbody tr:hover { background:#f1f5f9 } .warn { border-left:4px solid #d97706;
-background:#fffbeb; padding:8px 14px; border-radius:6px; margin:14px 0 } .warn p, li { margin:2px 0 } footer {
-color:var(--soft); margin-top:34px; font-size:13px }
+border-top:1px solid var(--line) } tbody tr:hover { background:var(--hover) } .warn { border-left:4px solid var(--edge);
+background:var(--warn); padding:8px 14px; border-radius:6px; margin:14px 0 } .warn p, li { margin:2px 0 } footer {
+color:var(--soft); margin-top:34px; font-size:13px } @media (prefers-color-scheme:dark) { :root { --ink:#e2e8f0;
+--soft:#94a3b8; --line:#334155; --paper:#0f172a; --back:#020617; --hover:#1e293b; --warn:#451a03; --edge:#f59e0b }
+figure { background:#121212 } figure svg { filter:invert(1) hue-rotate(180deg) contrast(.86) } }
 """
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
@@ -74,13 +77,22 @@ def _tiles(document: dict[str, Any]) -> str:
     return "".join(f'<div class="tile"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in tiles)
 
 
-def _plots(document: dict[str, Any]) -> str:
+def _drawn(figures: dict[str, Figure | None]) -> str:
     parts = []
-    for name in plots.PLOTS:
-        figure = plots.figure(name, document)
+    for name, figure in figures.items():
         if figure is not None:
             parts.append(f"<figure>{svg(figure, name, figure.axes[0].get_title(loc='left'))}</figure>")
-    return "\n".join(parts)
+    inside = "\n".join(parts)
+    return f'<div class="plots">\n{inside}\n</div>' if parts else ""
+
+
+def _growth(document: dict[str, Any], stored: dict[str, Any]) -> str:
+    """The curves, ours of this run and the peers' of theirs; nothing when the run has none."""
+    drawn = _drawn(growth.figures(document, stored))
+    if not drawn:
+        return ""
+    where = f"* Not of this run, but measured {peers.where(stored)}. {peers.NOTES}"
+    return f'<h2>Growth</h2><p class="sub">{escape(where)}</p>{drawn}'
 
 
 def _cells(cells: tuple[str, ...], tag: str, head: tuple[str, ...]) -> str:
@@ -101,11 +113,13 @@ def _facts(document: dict[str, Any]) -> str:
     return "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in table.machine_lines(document))
 
 
-def page(document: dict[str, Any]) -> str:
-    """The whole report as text."""
+def page(document: dict[str, Any], stored: dict[str, Any] | None = None) -> str:
+    """The whole report as text; `stored` is a run of `make peers`, by default the one that comes with the package."""
+    stored = stored or peers.load()
     plan = document["plan"]
     warn = "".join(f"<p>{escape(w)}</p>" for w in table.warnings(document))
     tables = [(name, _table(document, path)) for path, name in (("c", "C path"), ("python", "Python path"))]
+    drawn = _drawn({name: plots.figure(name, document) for name in plots.PLOTS})
     data = json.dumps(document).replace("</", "<\\/")
     sub = f"{document['started']}, {document['seconds']:.0f} s, {plan['rounds']} rounds, seed {plan['seed']}" + (
         ", quick" if plan["quick"] else ""
@@ -116,9 +130,9 @@ def page(document: dict[str, Any]) -> str:
 <h1>DMA mapping latency</h1><p class="sub">iommufd-fast bench, {escape(sub)}</p>
 <div class="tiles">{_tiles(document)}</div>
 {f'<div class="warn">{warn}</div>' if warn else ""}
-<h2>Plots</h2><div class="plots">
-{_plots(document)}
-</div>
+<h2>Plots</h2>
+{drawn}
+{_growth(document, stored)}
 <h2>Machine</h2><div class="box"><dl>{_facts(document)}</dl></div>
 {"".join(f'<h2>{name}</h2><div class="box">{body}</div>' for name, body in tables if body)}
 <h2>How it was measured</h2><div class="box"><ul>{"".join(f"<li>{escape(m)}</li>" for m in table.METHOD)}</ul></div>
@@ -127,6 +141,6 @@ def page(document: dict[str, Any]) -> str:
 """
 
 
-def write(document: dict[str, Any], path: str | Path) -> None:
-    """Write the report of a checked document."""
-    Path(path).write_text(page(document), encoding="utf-8")
+def write(document: dict[str, Any], path: str | Path, stored: dict[str, Any] | None = None) -> None:
+    """Write the report of a checked document; `stored` as in page()."""
+    Path(path).write_text(page(document, stored), encoding="utf-8")

@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from iommufd_fast.bench.matrix import count_text, size_text
 
@@ -60,8 +60,11 @@ def style() -> Iterator[None]:
         yield
 
 
-def _times(axis: Any) -> None:
-    """Decades of nanoseconds, written as people say them."""
+def times(axis: Any) -> None:
+    """Decades of nanoseconds, written as people say them; between them 2 and 5 where there are few."""
+    low, high = sorted(axis.get_view_interval())
+    if axis.get_scale() == "log" and high / low < 200:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda v, _: _short(v)))
     axis.set_minor_formatter(NullFormatter())
 
@@ -76,7 +79,8 @@ def _plain(text: str) -> str:
     return f"{float(number):g} {unit}"
 
 
-def _ticks(ax: Axes, values: list[Any], text: Callable[[int], str], at: list[float] | None = None) -> None:
+def ticks(ax: Axes, values: list[Any], text: Callable[[int], str], at: list[float] | None = None) -> None:
+    """Marks where the values are, and no others."""
     ax.xaxis.set_major_locator(FixedLocator(at or values))
     ax.xaxis.set_major_formatter(FixedFormatter([text(v) for v in values]))
     ax.xaxis.set_minor_locator(NullLocator())
@@ -123,8 +127,8 @@ def live(ax: Axes, document: Document) -> bool:
     if drawn:
         ax.set(xscale="log", yscale="log", title="Cost of a call against live mappings")
         ax.set_xlabel("live mappings (4K); shaded: up to p99, C")
-        _ticks(ax, all_values, count_text, at)
-        _times(ax.yaxis)
+        ticks(ax, all_values, count_text, at)
+        times(ax.yaxis)
         _legend(ax)
     return drawn
 
@@ -144,7 +148,7 @@ def distribution(ax: Axes, document: Document, path: str) -> bool:
     if drawn:
         ax.set(xscale="log", ylim=(0, 1.02), xlim=(low * 0.8, high * 1.6), title=f"Latency distribution, {NAME[path]}")
         ax.set(xlabel="time of one call; in the legend the median, the mark is p99", ylabel="share of calls")
-        _times(ax.xaxis)
+        times(ax.xaxis)
         _legend(ax, by_kind=False)
     return drawn
 
@@ -161,21 +165,13 @@ def length(ax: Axes, document: Document) -> bool:
                 continue
             label = f"{op}{'' if page == 'auto' else ', 4K leaves'}"
             x, y = [r["length"] for r in line], [r["per_call"] for r in line]
-            ax.plot(
-                x,
-                y,
-                marker="o",
-                color=COLOUR[op],
-                alpha=alpha,
-                lw=width,
-                ls="-" if page == "auto" else ":",
-                label=label,
-            )
+            look: Any = {"alpha": alpha, "lw": width, "ls": "-" if page == "auto" else ":"}
+            ax.plot(x, y, marker="o", color=COLOUR[op], label=label, **look)
             drawn = True
     if drawn:
         ax.set(xscale="log", yscale="log", xlabel="length of the mapping", title="Cost of a call against length")
-        _ticks(ax, pick.values(results, "length"), size_text)
-        _times(ax.yaxis)
+        ticks(ax, pick.values(results, "length"), size_text)
+        times(ax.yaxis)
         _legend(ax, by_kind=False)
     return drawn
 
@@ -193,7 +189,7 @@ def throughput(ax: Axes, document: Document) -> bool:
             drawn = True
     if drawn:
         ax.set(xscale="log", yscale="log", xlabel="length of the mapping", title="Throughput against length")
-        _ticks(ax, pick.values(results, "length"), size_text)
+        ticks(ax, pick.values(results, "length"), size_text)
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _plain(speed_text(v))))
         ax.yaxis.set_minor_formatter(NullFormatter())
         _legend(ax)
@@ -219,8 +215,8 @@ def batch(ax: Axes, document: Document) -> bool:
             drawn = True
     if drawn:
         ax.set(xscale="log", yscale="log", xlabel="ranges in one call", title="Cost per range in batches")
-        _ticks(ax, pick.values(results, "batch"), str)
-        _times(ax.yaxis)
+        ticks(ax, pick.values(results, "batch"), str)
+        times(ax.yaxis)
         _legend(ax)
     return drawn
 
@@ -245,8 +241,8 @@ def kinds(ax: Axes, document: Document) -> bool:
     if drawn:
         handles = {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         ax.set(title="Memory, holding and preset (whisker: p99)")
-        _ticks(ax, [n for _, n in names], str, [float(i) for i in range(len(names))])
-        _times(ax.yaxis)
+        ticks(ax, [n for _, n in names], str, [float(i) for i in range(len(names))])
+        times(ax.yaxis)
         ax.legend(
             handles.values(), handles.keys(), loc="lower left", bbox_to_anchor=(-0.012, 0.985), ncols=len(handles)
         )
@@ -265,11 +261,16 @@ PLOTS: dict[str, Callable[[Axes, Document], bool]] = {
 }
 
 
-def figure(name: str, document: Document, size: tuple[float, float] = (6.4, 3.9)) -> Figure | None:
-    """One plot as a figure of its own; None when the document has nothing for it."""
+def figure_of(draw: Callable[[Axes], bool]) -> Figure | None:
+    """A plot as a figure of its own; None when there was nothing to draw."""
     with style():
-        made = Figure(figsize=size)
-        return made if PLOTS[name](made.add_subplot(), document) else None
+        made = Figure(figsize=(6.4, 3.9))
+        return made if draw(made.add_subplot()) else None
+
+
+def figure(name: str, document: Document) -> Figure | None:
+    """One plot as a figure of its own; None when the document has nothing for it."""
+    return figure_of(lambda ax: PLOTS[name](ax, document))
 
 
 def overview(document: Document) -> Figure:
