@@ -41,7 +41,7 @@ STRICT = bool(os.environ.get("IOF_STRICT"))
 JOBS = int(os.environ.get("IOF_JOBS") or os.cpu_count() or 1)
 CONFIG = ("test" if TEST else "release") + ("-" + SANITIZE.replace(",", "-") if SANITIZE else "")
 # Absolute: sub-commands of an editable build run with temporary directories of their own.
-BUILD = ROOT / "build" / f"{CONFIG}-{sys.implementation.cache_tag}"
+BUILD = ROOT / "build" / f"{CONFIG}-{sys.implementation.cache_tag}{sys.abiflags}"
 
 DIRECTIVES = {
     "language_level": 3,

@@ -3,9 +3,61 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, ClassVar, Self
+from weakref import ref
 
 from iommufd_fast._core.origins import leaked, origin
+
+
+class Followers:
+    """Handles that have to be told when their owner goes, and that it does not keep alive. For any thread.
+
+    (A WeakSet must not be iterated while another thread adds to it.)
+    """
+
+    def __init__(self) -> None:
+        self._refs: set[ref[Any]] = set()
+
+    def add(self, handle: object) -> None:
+        self._refs.add(ref(handle, self._refs.discard))
+
+    def __iter__(self) -> Any:
+        found = (one() for one in list(self._refs))
+        return iter([handle for handle in found if handle is not None])
+
+    def __bool__(self) -> bool:
+        return bool(self._refs)
+
+
+class Tables:
+    """What a context knows by number. A number may be another object's as soon as the engine has given it back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closing: set[int] = set()
+
+    def put(self, table: dict[int, Any], handle: Any) -> None:
+        with self._lock:
+            table[handle.id] = handle
+
+    def drop(self, table: dict[int, Any], handle: Any) -> None:
+        """Forget a handle, unless its number is another's already."""
+        with self._lock:
+            number = handle.id
+            if table.get(number) is handle:
+                del table[number]
+
+    def begin_closing(self, handle: object) -> bool:
+        """Whether this thread is the one that closes it."""
+        with self._lock:
+            mine = id(handle) not in self._closing
+            self._closing.add(id(handle))
+        return mine
+
+    def end_closing(self, handle: object) -> None:
+        with self._lock:
+            self._closing.discard(id(handle))
 
 
 class Owned:

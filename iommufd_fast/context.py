@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, overload
-from weakref import WeakSet
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from iommufd_fast import uapi
 from iommufd_fast._core import machines
 from iommufd_fast._core.commands import ContextHandle, DeviceHandle
 from iommufd_fast._core.handles import sweep
-from iommufd_fast._handle import Owned
+from iommufd_fast._handle import Followers, Owned, Tables
 from iommufd_fast.access import Access
 from iommufd_fast.device import Device
 from iommufd_fast.endpoint import Endpoint, endpoints_of
@@ -49,7 +48,7 @@ class Iommufd(Maker, Owned):
         handle = ContextHandle()
         check(handle.open_on(machine._core, None, "context"), "open", f"cannot open a context on {machine!r}")
         tables: dict = {name: {} for name in ("_devices", "_ioases", "_hwpts", "_objects")}
-        return cls._new(_h=handle, machine=machine, _accesses=set(), _regions=WeakSet(), **tables)
+        return cls._new(_h=handle, machine=machine, _accesses=set(), _regions=Followers(), _names=Tables(), **tables)
 
     @property
     def provider(self) -> str:
@@ -93,13 +92,13 @@ class Iommufd(Maker, Owned):
             handle.close()
             raise failed(number, "bind", what)
         made = Device._new(context=self, id=number, index=found.index, group=found.group, _h=handle, _asking=set())
-        self._devices[number] = made
+        self._names.put(self._devices, made)
         return made
 
     def ioas(self) -> Ioas:
         """Make an address space."""
         made = Ioas._new(self, check(self._h.ioas_alloc(), "ioas", f"cannot make an IOAS in {self._h.name}"))
-        self._ioases[made.id] = made
+        self._names.put(self._ioases, made)
         return made
 
     def destroy(self, number: int) -> None:
@@ -159,22 +158,21 @@ class Iommufd(Maker, Owned):
         """An object is no more."""
         if handle is None:
             return
-        number, end = handle.id, handle._end
         for table in self._tables():
-            if table.get(number) is handle:
-                del table[number]
-        end("was destroyed")
+            self._names.drop(table, handle)
+        handle._end("was destroyed")
 
     def _tables(self) -> tuple[dict[int, Any], ...]:
         return self._ioases, self._hwpts, self._objects
 
     def _sweep_automatic(self) -> None:
         """After an attachment changed: automatic page tables that went with it."""
-        if self._h.closed:
-            return
         for number, handle in list(self._hwpts.items()):
             if handle.automatic:
-                stats = self._h.hwpt_stats(number)
+                try:
+                    stats = self._h.hwpt_stats(number)
+                except ValueError:  # closed, perhaps right now
+                    return
                 if isinstance(stats, int) or not stats["automatic"] or stats["ioas_id"] != handle.ioas.id:
                     self._lost(handle)
 
@@ -198,12 +196,12 @@ class Iommufd(Maker, Owned):
     @property
     def devices(self) -> tuple[Device, ...]:
         """Devices that are bound, by id."""
-        return tuple(self._devices[i] for i in sorted(self._devices))
+        return _by_id(self._devices)
 
     @property
     def ioases(self) -> tuple[Ioas, ...]:
         """Address spaces, by id."""
-        return tuple(self._ioases[i] for i in sorted(self._ioases))
+        return _by_id(self._ioases)
 
     @property
     def hwpts(self) -> tuple[Hwpt, ...]:
@@ -211,7 +209,7 @@ class Iommufd(Maker, Owned):
         for endpoint in self.endpoints:
             if endpoint.hwpt_id is not None:
                 self._hwpt_by_id(endpoint.hwpt_id)
-        return tuple(self._hwpts[i] for i in sorted(self._hwpts))
+        return _by_id(self._hwpts)
 
     @property
     def accesses(self) -> tuple[Access, ...]:
@@ -270,7 +268,15 @@ class Iommufd(Maker, Owned):
         """
         if self.closed:
             return
-        forked = self._h.forked
+        if self._h.forked:
+            self._close_all(forked=True)
+        elif self._names.begin_closing(self):  # else another thread does it
+            try:
+                self._close_all(forked=False)
+            finally:
+                self._names.end_closing(self)
+
+    def _close_all(self, forked: bool) -> None:
         if not forked:
             self._close_files()
         for device in list(self._devices.values()):
@@ -287,3 +293,7 @@ class Iommufd(Maker, Owned):
             return f"<Iommufd {self._h.name}, {'closed' if self.closed else 'of the parent process'}>"
         where = repr(self.machine) if self.machine else "the kernel"
         return f"<Iommufd {self._h.name}: {len(self._devices)} devices, {len(self._ioases)} IOASes on {where}>"
+
+
+def _by_id(table: dict[int, Any]) -> tuple[Any, ...]:
+    return tuple(handle for _, handle in sorted(table.copy().items()))

@@ -228,10 +228,12 @@ class Device(Owned):
         forked = self._h.forked
         if self._asking and not forked and not self.context.closed:
             self._end_requests()
-        self._h.close()
-        if self.context._devices.get(self.id) is self:  # the id may be another's already
-            del self.context._devices[self.id]
-        if not forked:
+        if not self._h.close():
+            return  # another thread does it
+        if forked:
+            self.context._devices.pop(self.id, None)
+        else:
+            self.context._names.drop(self.context._devices, self)
             self.context._device_gone(self)
             self.context._sweep_automatic()
 

@@ -106,7 +106,7 @@ class FaultQueue(Queue[Fault]):
             done += n // answers.itemsize
 
     def _holders(self) -> list[str]:
-        return [f"HWPT {h.id}" for h in self.context._hwpts.values() if h.fault is self]
+        return [f"HWPT {h.id}" for h in list(self.context._hwpts.values()) if h.fault is self]
 
 
 def _fault(record: tuple[int, ...]) -> Fault:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -43,6 +44,7 @@ class Interrupts(Owned):
 
     _made_by = "device.interrupts(kind)"
     _closed: bool = False
+    _lock: threading.Lock  # of the descriptors: nobody reads one that may be another file's
     fds: tuple[int, ...]
     index: int
     device: KernelDevice
@@ -58,7 +60,7 @@ class Interrupts(Owned):
             for fd in fds:
                 os.close(fd)
             raise failed(err, "kernel irq", f"cannot turn on {count} vectors of kind {index} of {device.name}")
-        return cls._new(device=device, index=index, fds=fds)
+        return cls._new(device=device, index=index, fds=fds, _lock=threading.Lock())
 
     def __len__(self) -> int:
         return len(self.fds)
@@ -67,11 +69,12 @@ class Interrupts(Owned):
         """What came since it was asked last: {vector: how often}. Never waits."""
         self._check()
         found = {}
-        for vector, fd in enumerate(self.fds):
-            try:
-                found[vector] = os.eventfd_read(fd)
-            except BlockingIOError:
-                continue
+        with self._lock:
+            for vector, fd in enumerate(self.fds if not self._closed else ()):
+                try:
+                    found[vector] = os.eventfd_read(fd)
+                except BlockingIOError:
+                    continue
         return found
 
     def wait(self, timeout: float | None = None) -> dict[int, int]:
@@ -132,13 +135,14 @@ class Interrupts(Owned):
 
     def close(self) -> None:
         """Turn them off and close the eventfds. Again is fine."""
-        if self._closed:
-            return
-        self._closed = True
-        if not self.device.closed and not self.device._h.forked:
-            set_irqs(self.device, vfio.IrqSetFlag.NONE | vfio.IrqSetFlag.TRIGGER, self.index, 0, 0)
-        for fd in self.fds:
-            os.close(fd)
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if not self.device.closed and not self.device._h.forked:
+                set_irqs(self.device, vfio.IrqSetFlag.NONE | vfio.IrqSetFlag.TRIGGER, self.index, 0, 0)
+            for fd in self.fds:
+                os.close(fd)
         self.device._irqs.discard(self)
 
     def __del__(self) -> Any:

@@ -119,8 +119,10 @@ class KernelDevice(Device):
         made = DeviceRegion.__new__(DeviceRegion)
         err = made._begin(self._h, index, info.flags, info.size, info.offset, start, end)
         check(err, "kernel region", f"cannot map region {index} of {self.name}")
-        self._regions[index] = made
-        return made
+        known = self._regions.setdefault(index, made)
+        if known is not made and known.closed:
+            self._regions[index] = known = made
+        return known
 
     @property
     def config(self) -> DeviceRegion:
@@ -185,7 +187,7 @@ class KernelDevice(Device):
         """Turn interrupts off, unmap regions, detach and unbind. Again is fine."""
         for irqs in list(self._irqs):
             irqs.close()
-        for region in self._regions.values():
+        for region in list(self._regions.values()):
             region.close()
         super().close()
 

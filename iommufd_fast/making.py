@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import errno
 from typing import TYPE_CHECKING, Self, TypeVar
-from weakref import WeakSet
 
 from iommufd_fast import uapi
 from iommufd_fast._core import kernelfile, machines
 from iommufd_fast._core import objects as core
 from iommufd_fast._core.capsules import of_handle
 from iommufd_fast._core.commands import ContextHandle
+from iommufd_fast._handle import Followers, Tables
 from iommufd_fast.access import Access, OnUnmap
 from iommufd_fast.device import Device
 from iommufd_fast.errors import check, failed
@@ -40,7 +40,8 @@ class Maker:
     _hwpts: dict[int, Hwpt]
     _objects: dict[int, ContextObject]
     _accesses: set[Access]
-    _regions: WeakSet[Region]
+    _regions: Followers
+    _names: Tables
 
     @classmethod
     def _open_kernel(
@@ -52,7 +53,7 @@ class Maker:
         check(err, "kernel open", f"cannot open {where if isinstance(where, str) else f'descriptor {where}'}")
         tables: dict = {name: {} for name in ("_devices", "_ioases", "_hwpts", "_objects")}
         return cls._new(  # type: ignore[attr-defined]
-            _h=handle, machine=None, why=why, _accesses=set(), _regions=WeakSet(), **tables
+            _h=handle, machine=None, why=why, _accesses=set(), _regions=Followers(), _names=Tables(), **tables
         )
 
     def _engine(self: Iommufd) -> Machine:  # type: ignore[misc]
@@ -78,7 +79,7 @@ class Maker:
         return free[0] if free else machine.plug(device.preset)
 
     def _keep(self, made: Made) -> Made:
-        self._objects[made.id] = made
+        self._names.put(self._objects, made)
         return made
 
     def _own(self: Iommufd, **handles: Device | Ioas | ContextObject) -> None:  # type: ignore[misc]
@@ -135,7 +136,8 @@ class Maker:
         below = target.parent if isinstance(target, Viommu) else target
         ioas = below if isinstance(below, Ioas) else below.ioas
         fields = {"context": self, "id": number, "ioas": ioas, "automatic": False, "parent": parent, "fault": fault}
-        made = self._hwpts[number] = Hwpt._new(**fields)
+        made = Hwpt._new(**fields)
+        self._names.put(self._hwpts, made)
         return made
 
     def fault_queue(self: Iommufd) -> FaultQueue:  # type: ignore[misc]
@@ -236,9 +238,9 @@ class Maker:
 
     def _device_gone(self, device: Device) -> None:
         """What the engine destroys with a device."""
-        for number, made in list(self._objects.items()):
+        for made in list(self._objects.values()):
             if isinstance(made, Vdevice) and made.device is device:
-                del self._objects[number]
+                self._names.drop(self._objects, made)
                 made._end("went with its device")
 
     def _close_files(self) -> None:

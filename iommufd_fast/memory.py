@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 from iommufd_fast._core import sglist
 from iommufd_fast._core.ioascore import access_flags
 from iommufd_fast._core.mapping import Mapping
+from iommufd_fast._handle import Followers
 from iommufd_fast.arena import DmaArena
 from iommufd_fast.dmaarray import DmaArray, make_array
 from iommufd_fast.mapcache import MapCache
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class DriverMemory(Sharing):
     """The part of `Ioas` about memory that drivers use. See docs/memory.md for which call is for what."""
 
-    _caches: WeakSet[MapCache] | None = None
+    _caches: Followers | None = None
 
     def alloc(
         self,
@@ -123,9 +123,7 @@ class DriverMemory(Sharing):
         """
         self.check_open()
         cache = MapCache._new(self, access, max_bytes, max_entries, max_joined, join, watch, keep)
-        if self._caches is None:
-            self._caches = WeakSet()
-        self._caches.add(cache)
+        self.__dict__.setdefault("_caches", Followers()).add(cache)
         return cache
 
     def map_sg(

@@ -94,8 +94,8 @@ class Viommu(ContextObject):
         return invalidate(self, data_type, entries, entry_length)
 
     def _holders(self) -> list[str]:
-        parts = [repr(o) for o in self.context._objects.values() if getattr(o, "viommu", None) is self]
-        return parts + [f"HWPT {h.id}" for h in self.context._hwpts.values() if h.parent is self]
+        parts = [repr(o) for o in list(self.context._objects.values()) if getattr(o, "viommu", None) is self]
+        return parts + [f"HWPT {h.id}" for h in list(self.context._hwpts.values()) if h.parent is self]
 
 
 class Vdevice(ContextObject):

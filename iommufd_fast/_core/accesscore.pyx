@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Accesses: using an IOAS without an IOMMU. `iommufd_fast.access.Access` is the class with all the rest.
 
 The engine calls back when memory that is pinned shall be unmapped, in the thread that unmaps and with none of its locks
 held. The call-back here takes the GIL and calls `self.unmapping(iova, length)`; whatever that raises is reported as an
 exception that nobody can catch, since the unmapping thread may be any thread, also one of C.
 
-`users` counts calls of other threads inside the access; close() waits for them, as Handle.close() does. Unpinning is not
-counted: it happens in the call-back, which destroying waits for by itself.
+Calls pass the access's gate; closing shuts it and waits for them, as Handle.close() does. Unpinning goes on until
+then. From the time when the engine destroys the access only a call-back, which destroying waits for, may unpin.
 """
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
@@ -17,16 +18,28 @@ from libc.stdlib cimport free, malloc
 from iommufd_fast._core.capi cimport *
 from iommufd_fast._core.capi_contract cimport *
 from iommufd_fast._core.commands cimport ContextHandle
-from iommufd_fast._core.machines cimport fork_count
-
-import threading
+from iommufd_fast._core.machines cimport forks
+from iommufd_fast._core.threads cimport (
+    Gate, is_shut, open_gate, pass_in, pass_out, shut_gate, wait_until_empty,
+)
 
 from iommufd_fast.errors import forked
 
 
+cdef extern from *:
+    """
+    static __thread void *ioft_called_back; /* the access whose call-back this thread is in */
+    """
+    void *called_back "ioft_called_back"
+
+
 cdef void call_back(void *data, uint64_t iova, uint64_t length) noexcept nogil:
+    global called_back
+    cdef void *before = called_back
+    called_back = data
     with gil:
         (<AccessCore>data).unmapping(iova, length)
+    called_back = before
 
 
 cdef class AccessCore:
@@ -34,11 +47,14 @@ cdef class AccessCore:
 
     cdef iof_access *a
     cdef object __weakref__
-    cdef Py_ssize_t users
-    cdef object drained
+    cdef Gate gate
+    cdef Gate unpinning
     cdef readonly ContextHandle handle
     cdef readonly uint32_t id
     cdef readonly bint pins
+
+    def __cinit__(self):
+        shut_gate(&self.gate)
 
     def __init__(self):
         raise TypeError("an Access is made by context.access(ioas)")
@@ -60,25 +76,30 @@ cdef class AccessCore:
             return err
         Py_INCREF(self)
         self.id = iof_access_id(self.a)
+        open_gate(&self.gate)
         return 0
 
     cdef int check(self) except -1:
-        if self.handle.born != fork_count():
+        if self.handle.born != forks:
             forked(f"access {self.id}")
-        if self.a == NULL or self.drained is not None:
+        if is_shut(&self.gate):
+            raise ValueError(f"access {self.id} of {self.handle.name} is closed")
+        return 0
+
+    cdef int enter(self) except -1:
+        self.check()
+        if not pass_in(&self.gate):
             raise ValueError(f"access {self.id} of {self.handle.name} is closed")
         return 0
 
     cdef int leave(self) except -1:
-        self.users -= 1
-        if self.users == 0 and self.drained is not None:
-            self.drained.set()
+        pass_out(&self.gate)
         return 0
 
     @property
     def closed(self):
         """Whether it was closed."""
-        return self.a == NULL or self.drained is not None
+        return is_shut(&self.gate)
 
     def check_open(self):
         """Raise what a call would: ValueError when closed, ForkedError in a forked child."""
@@ -91,14 +112,18 @@ cdef class AccessCore:
     def _destroy(self):
         """Detach and destroy, once calls of other threads are done. In a forked child the engine is not touched."""
         cdef iof_access *a
-        if self.a == NULL or self.drained is not None:
+        if not shut_gate(&self.gate):
             return
-        if self.handle.born != fork_count():
+        if self.handle.born != forks:
             self.a = NULL
             return
-        if self.users:
-            self.drained = threading.Event()
-            self.drained.wait()
+        wait_until_empty(&self.gate)
+        shut_gate(&self.unpinning)
+        try:
+            wait_until_empty(&self.unpinning)
+        except BaseException:
+            open_gate(&self.gate)
+            raise
         a = self.a
         with nogil:
             iof_access_destroy(a)
@@ -107,16 +132,14 @@ cdef class AccessCore:
 
     def _move(self, uint32_t ioas, bint replace):
         cdef int err
-        self.check()
-        self.users += 1
+        self.enter()
         with nogil:
             err = iof_access_replace(self.a, ioas) if replace else iof_access_attach(self.a, ioas)
         self.leave()
         return err
 
     def _leave(self):
-        self.check()
-        self.users += 1
+        self.enter()
         with nogil:
             iof_access_detach(self.a)
         self.leave()
@@ -133,7 +156,11 @@ cdef class AccessCore:
         addresses = <uint64_t *>malloc((n + 1) * sizeof(uint64_t))
         if addresses == NULL:
             raise MemoryError
-        self.users += 1
+        try:
+            self.enter()
+        except BaseException:
+            free(addresses)
+            raise
         try:
             with nogil:
                 err = iof_access_pin(self.a, iova, length, write, addresses)
@@ -152,11 +179,13 @@ cdef class AccessCore:
 
     def _unpin(self, uint64_t iova, uint64_t length):
         """0 or a negative errno. Works in the call-back, and while the access is being closed."""
-        cdef int err
-        if self.a == NULL:
-            return 0
-        with nogil:
-            err = iof_access_unpin(self.a, iova, length)
+        cdef bint counted = pass_in(&self.unpinning)
+        cdef int err = 0
+        if self.a != NULL and (counted or called_back == <void *>self):
+            with nogil:
+                err = iof_access_unpin(self.a, iova, length)
+        if counted:
+            pass_out(&self.unpinning)
         return err
 
     def _rw(self, uint64_t iova, buffer, bint write):
@@ -164,11 +193,13 @@ cdef class AccessCore:
         cdef int err
         self.check()
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE if write else PyBUF_WRITABLE)
-        self.users += 1
-        with nogil:
-            err = iof_access_rw(self.a, iova, view.buf, view.len, IOF_ACCESS_WRITE if write else IOF_ACCESS_READ)
-        self.leave()
-        PyBuffer_Release(&view)
+        try:
+            self.enter()
+            with nogil:
+                err = iof_access_rw(self.a, iova, view.buf, view.len, IOF_ACCESS_WRITE if write else IOF_ACCESS_READ)
+            self.leave()
+        finally:
+            PyBuffer_Release(&view)
         return err
 
 
@@ -186,17 +217,20 @@ cdef class Window:
         self.address, self.size, self.writable, self.keeper = address, size, writable, keeper
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        if self.shut:
-            raise ValueError("this memory was given back")
-        PyBuffer_FillInfo(view, self, <void *>self.address, self.size, not self.writable, flags)
-        self.exports += 1
+        with cython.critical_section(self):
+            if self.shut:
+                raise ValueError("this memory was given back")
+            PyBuffer_FillInfo(view, self, <void *>self.address, self.size, not self.writable, flags)
+            self.exports += 1
 
     def __releasebuffer__(self, Py_buffer *view):
-        self.exports -= 1
+        with cython.critical_section(self):
+            self.exports -= 1
 
     def shut_down(self):
         """No new exports; False if there are some still."""
-        if self.exports:
-            return False
-        self.shut = True
-        return True
+        with cython.critical_section(self):
+            if self.exports:
+                return False
+            self.shut = True
+            return True

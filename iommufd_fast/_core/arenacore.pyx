@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Taking buffers from an arena and giving them back: what is called for every buffer."""
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -8,8 +8,9 @@ from libc.stdint cimport uint64_t, uintptr_t
 from iommufd_fast._core.arenabase cimport ArenaBase
 from iommufd_fast._core.args cimport u64
 from iommufd_fast._core.capi_dma cimport *
-from iommufd_fast._core.machines cimport fork_count
+from iommufd_fast._core.machines cimport forks
 from iommufd_fast._core.origins cimport tracking
+from iommufd_fast._core.threads cimport is_shut, quick_in, quick_out
 
 import numpy as np
 
@@ -53,12 +54,15 @@ cdef class ArenaCore(ArenaBase):
         cdef DmaBuffer made
         cdef uint64_t n = u64(length, "length"), to = u64(align, "align"), edge = u64(boundary, "boundary")
         cdef Py_ssize_t seen
-        self.check()
-        cdef int err = iof_dma_arena_take(self.a, n, to, edge, &b)
-        while err == -ENOSPC:
+        cdef int err
+        while True:
+            self.enter()
             seen = len(self.regions)
-            self.grow(seen)
             err = iof_dma_arena_take(self.a, n, to, edge, &b)
+            quick_out(&self.gate)
+            if err != -ENOSPC:
+                break
+            self.grow(seen)
         if err:
             raise ValueError(refusal(self, n, to, edge)) if err == -EINVAL else from_errno(err, f"cannot take {n} bytes")
         made = DmaBuffer.__new__(DmaBuffer)
@@ -76,14 +80,17 @@ cdef class ArenaCore(ArenaBase):
 
     def _stats(self):
         cdef iof_dma_arena_stats_out s
-        self.check()
+        self.enter()
         iof_dma_arena_stats(self.a, &s)
+        quick_out(&self.gate)
         return s
 
     def is_valid(self):
         """Check the whole arena, for tests; no other call may run."""
-        self.check()
-        return iof_dma_arena_is_valid(self.a)
+        self.enter()
+        valid = iof_dma_arena_is_valid(self.a)
+        quick_out(&self.gate)
+        return valid
 
 
 cdef str refusal(ArenaBase a, uint64_t n, uint64_t align, uint64_t boundary):
@@ -153,16 +160,24 @@ cdef class DmaBuffer:
         return 1, 0
 
     def __getbuffer__(self, Py_buffer *view, int flags):
+        cdef ArenaBase arena = self.arena
         self.check()
-        PyBuffer_FillInfo(view, self, self.at, self.size, 0, flags)
-        self.exports += 1
-        self.arena.exports += 1
+        with cython.critical_section(self, arena):
+            if not self.taken or is_shut(&arena.gate):
+                raise ValueError(f"{self!r} was given back, or its arena is closed")
+            PyBuffer_FillInfo(view, self, self.at, self.size, 0, flags)
+            self.exports += 1
+            arena.exports += 1
 
     def __releasebuffer__(self, Py_buffer *view):
-        self.exports -= 1
-        self.arena.exports -= 1
-        if self.arena.closed and not self.arena.exports and self.arena.born == fork_count():
-            self.arena.release()
+        cdef ArenaBase arena = self.arena
+        cdef bint last
+        with cython.critical_section(self, arena):
+            self.exports -= 1
+            arena.exports -= 1
+            last = arena.drained and not arena.exports
+        if last and arena.born == forks:
+            arena.release()
 
     def give(self, *, bint force=False):
         """Give it back to the arena.
@@ -181,20 +196,37 @@ cdef class DmaBuffer:
         """
         cdef int err
         self.check()
-        if self.exports and not force:
-            raise BufferError(f"{self.exports} views of {self!r} are in use; delete them first, or force it")
-        self.taken = False
-        if self.arena.origins:
-            self.arena.origins.pop(<uintptr_t>self.at, None)
-        err = iof_dma_arena_give(self.arena.a, self.at)
+        if not quick_in(&self.arena.gate):
+            self.arena.refuse()
+        try:
+            self.hand_in(force)
+            if self.arena.origins:
+                self.arena.origins.pop(<uintptr_t>self.at, None)
+            err = iof_dma_arena_give(self.arena.a, self.at)
+        finally:
+            quick_out(&self.arena.gate)
         if err:
             raise from_errno(err, f"cannot give {self!r} back: the arena knows nothing of it")
 
+    cdef int hand_in(self, bint force) except -1:
+        with cython.critical_section(self):
+            if not self.taken:
+                self.check()
+            if self.exports and not force:
+                raise BufferError(f"{self.exports} views of {self!r} are in use; delete them first, or force it")
+            self.taken = False
+        return 0
+
     def __del__(self):
-        if self.taken and not self.arena.closed and self.arena.born == fork_count():
+        if self.taken and not is_shut(&self.arena.gate) and self.arena.born == forks:
             made = self.arena.origins.get(<uintptr_t>self.at)
             text = repr(self)
-            self.give(force=True)
+            try:
+                self.give(force=True)
+            except ValueError:  # the arena was closed meanwhile, and has told
+                if is_shut(&self.arena.gate):
+                    return
+                raise
             leaked(text, made, self)
 
     def __enter__(self):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """C pointers for extension modules that bring their own devices, accesses or events (iommufd_fast_embed.h)."""
 from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_New, PyCapsule_SetContext
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -24,11 +24,17 @@ cdef object keep(void *pointer, const char *name, object owner):
 
 def of_machine(MachineHandle machine not None):
     """A capsule named "struct iof_machine *"; it keeps the machine's reference, but not from being closed."""
-    machine.check()
-    return keep(machine.m, "struct iof_machine *", machine)
+    machine.enter()
+    try:
+        return keep(machine.m, "struct iof_machine *", machine)
+    finally:
+        machine.leave()
 
 
 def of_handle(Handle handle not None):
     """A capsule named "struct iof_handle *", valid until the handle is closed."""
-    handle.check()
-    return keep(handle.h, "struct iof_handle *", handle)
+    handle.enter()
+    try:
+        return keep(handle.h, "struct iof_handle *", handle)
+    finally:
+        handle.leave()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Open files: what a C handle needs before Python may hold it.
 
 Three things can happen to a C handle that Python must survive:
@@ -8,12 +8,11 @@ Three things can happen to a C handle that Python must survive:
 handle
   remembers how many forks this process had behind it when it was made; the count is raised in the child by
   pthread_atfork, so checking costs a comparison and no system call.
-- *close while another thread is inside a call*: each call that gives up the GIL is counted in `users`; close()
-waits for
-  the last of them, so that after it nothing of ours runs on the handle.
-- *use after close*: `h` is NULL then, and check() says so.
+- *close while another thread is inside a call*: each call passes the handle's gate; close() shuts it and waits for the
+  last call, so that after it nothing of ours runs on the handle.
+- *use after close*: the gate is shut then, and check() says so.
 
-The GIL guards all fields here.
+`h` and the names are written before the gate is opened, and `h` after it was shut and empty.
 """
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport UINT32_MAX, uint32_t
@@ -21,12 +20,13 @@ from libc.string cimport memcpy
 
 from iommufd_fast._core.args cimport u64
 from iommufd_fast._core.capi cimport *
-from iommufd_fast._core.machines cimport MachineHandle, fork_count
+from iommufd_fast._core.machines cimport MachineHandle, forks
+from iommufd_fast._core.threads cimport (
+    is_shut, open_gate, pass_in, pass_in_anyway, pass_out, shut_gate, wait_until_empty,
+)
 
 cdef extern from "unistd.h" nogil:
     int close_fd "close"(int fd)
-
-import threading
 
 from iommufd_fast._core.machines import as_u64
 from iommufd_fast.errors import forked
@@ -36,11 +36,12 @@ cdef class Handle:
     """An open file of a provider: a context or a device. Subclasses give it commands; `open_on` opens it."""
 
     def __cinit__(self):
-        self.born = fork_count()
+        self.born = forks
         self.fd = -1
+        shut_gate(&self.gate)
 
     def __dealloc__(self):
-        if self.h != NULL and self.born == fork_count():
+        if self.h != NULL and self.born == forks:
             iof_close(self.h)
         elif self.h != NULL:
             drop_inherited(self)
@@ -53,16 +54,22 @@ cdef class Handle:
         """Open the iommufd (device None) or a device's file on a machine: 0 or a negative errno."""
         cdef int err
         cdef uint32_t index = 0 if device is None else <uint32_t>as_u64(device, "device", UINT32_MAX - 1)
-        machine.check()
         if self.h != NULL:
             raise ValueError(f"{self.name} is open already")
-        self.machine = machine
+        machine.enter()
         err = iof_engine_open(machine.m, &self.h) if device is None else iof_engine_open_device(
             machine.m, index, &self.h)
+        machine.leave()
+        self.machine = machine
+        return self.opened_engine(err, name if device is not None else f"{name} {iof_fileno(self.h) if err >= 0 else 0}")
+
+    cdef int opened_engine(self, int err, str name) except? -1:
+        """After opening a file of the engine into `h`."""
         if err < 0:
             self.h = NULL
             return err
-        self.name = name if device is not None else f"{name} {iof_fileno(self.h)}"
+        self.name = name
+        open_gate(&self.gate)
         return 0
 
     cdef int opened(self, int err, str name) except? -1:
@@ -72,59 +79,70 @@ cdef class Handle:
             return err
         self.kernel, self.fd = True, iof_fileno(self.h)
         self.name = f"{name}{self.fd}" if name.endswith(" ") else name
+        open_gate(&self.gate)
         return 0
 
     cdef int check(self) except -1:
-        if self.born != fork_count():
-            forked(self.name)
-        if self.h == NULL or self.drained is not None:
-            raise ValueError(f"{self.name} is closed")
+        if self.born != forks or is_shut(&self.gate):
+            self.refuse()
         return 0
+
+    cdef int refuse(self) except -1:
+        """Raise what a call on a handle that cannot be used raises."""
+        if self.born != forks:
+            forked(self.name)
+        raise ValueError(f"{self.name} is closed")
 
     cdef int enter(self) except -1:
         """Before the GIL is released around a call on `h`."""
-        self.check()
-        self.users += 1
+        if self.born != forks or not pass_in(&self.gate):
+            self.refuse()
         return 0
 
     cdef int leave(self) except -1:
-        self.users -= 1
-        if self.users == 0 and self.drained is not None:
-            self.drained.set()
+        pass_out(&self.gate)
         return 0
 
     @property
     def closed(self):
-        return self.h == NULL or self.drained is not None
+        return is_shut(&self.gate)
 
     @property
     def forked(self):
         """Whether this handle came here by fork()."""
-        return self.born != fork_count()
+        return self.born != forks
 
     def check_open(self):
         """Raise what a call would: ValueError when closed, ForkedError in a forked child."""
         self.check()
 
     def fileno(self):
-        self.check()
-        return iof_fileno(self.h)
+        cdef int number
+        self.enter()
+        number = iof_fileno(self.h)
+        self.leave()
+        return number
 
     def close(self):
-        """Close once calls of other threads are done. Idempotent; in a forked child the engine is not touched."""
+        """Close once calls of other threads are done. Idempotent; in a forked child the engine is not touched.
+
+        Returns
+        -------
+        bool
+            Whether it was this call that closed it; False may mean that another thread is about to.
+        """
         cdef iof_handle *h
-        if self.h == NULL or self.drained is not None:
-            return
-        if self.born != fork_count():
+        if not shut_gate(&self.gate):
+            return False
+        if self.born != forks:
             drop_inherited(self)
             self.h = NULL
-            return
-        if self.users:
-            self.drained = threading.Event()
-            self.drained.wait()
+            return True
+        wait_until_empty(&self.gate)
         h, self.h = self.h, NULL
         with nogil:
             iof_close(h)
+        return True
 
     def ioctl(self, cmd, buffer=None):
         """The raw door: a command number and a writable buffer that holds its struct.
@@ -163,6 +181,15 @@ cdef class Handle:
         with nogil:
             result = iof_submit(self.h, number, arg)
         self.leave()
+        return result
+
+    cdef int again(self, unsigned long number, void *arg, bint submit) noexcept:
+        """raw() or submit() for who is inside already, by begin_on()."""
+        cdef int result
+        pass_in_anyway(&self.gate)  # begin_on() need not have counted
+        with nogil:
+            result = iof_submit(self.h, number, arg) if submit else iof_ioctl(self.h, number, arg)
+        pass_out(&self.gate)
         return result
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """The numbered commands as typed calls: structs are filled on the C stack, the GIL is released around each.
 
 A call gives its result, or a negative errno: who asks knows the names that belong into the sentence of an exception.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Reading dirty pages: closed ranges from the engine, exactly, and the same as a bitmap."""
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Tensors of other libraries as buffers, by DLPack: in memory of this process, contiguous, not copied.
 
 The capsule is consumed: its tensor belongs to the `DlpackBuffer` until the last view of that is gone.

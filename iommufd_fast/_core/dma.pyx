@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """DMA by a soft device: only through its endpoint's page table, without the GIL.
 
 A scatter-gather list is a sequence of (iova, length) pairs; the bytes are in the buffer one segment after the other.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Memory made for devices: large pages, a NUMA node, mapped for as long as somebody can see it.
 
 Arrays and memoryviews of it hold it by the buffer protocol. When the last is gone it is unmapped, and only then given

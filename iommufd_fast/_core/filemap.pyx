@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Mapping files: the pages of a memfd, or of a dma-buf, with no address of this process in between."""
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, uint32_t, uint64_t

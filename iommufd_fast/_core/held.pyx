@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Memory of an object, held as an object."""
 cimport numpy as cnp
 from libc.stdint cimport uint64_t

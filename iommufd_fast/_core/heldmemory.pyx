@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """HeldMemory regions: memory that is held before it is mapped piece by piece. `Machine.hold` is how they are made."""
+cimport cython
 from libc.stdint cimport uint64_t
 
 cimport numpy as cnp
@@ -8,8 +9,8 @@ cimport numpy as cnp
 from iommufd_fast._core.args cimport u64
 from iommufd_fast._core.capi cimport iof_policy
 from iommufd_fast._core.capi_memory cimport *
-from iommufd_fast._core.holding cimport hold, release
-from iommufd_fast._core.machines cimport MachineHandle, fork_count
+from iommufd_fast._core.holding cimport hold, move_export, release
+from iommufd_fast._core.machines cimport MachineHandle, forks
 
 cnp.import_array()
 
@@ -29,16 +30,8 @@ cdef class HeldMemory:
         raise TypeError("memory is held by machine.hold() or context.hold()")
 
     def __dealloc__(self):
-        self.end()
+        let_go(self.held, self.born)
         release(&self.view, &self.exported)
-
-    cdef int end(self) except -1:
-        cdef iof_held *held = self.held
-        self.held = NULL
-        if held != NULL and self.born == fork_count():  # a forked child has no locks, and must not touch the engine
-            with nogil:
-                iof_held_release(held)
-        return 0
 
     @property
     def released(self):
@@ -47,9 +40,15 @@ cdef class HeldMemory:
 
     def release(self):
         """Let the memory go; what is mapped of it stays held by its mapping. Again is fine."""
-        self.end()
-        self.owner = None
-        release(&self.view, &self.exported)
+        cdef iof_held *held
+        cdef Py_buffer view
+        cdef bint exported
+        with cython.critical_section(self):  # of several calls at once, one
+            held, self.held = self.held, NULL
+            owner, self.owner = self.owner, None
+            move_export(&self.view, &self.exported, &view, &exported)
+        let_go(held, self.born)
+        release(&view, &exported)
 
     def __reduce__(self):
         raise TypeError(f"cannot pickle {self!r}: it belongs to its process")
@@ -66,6 +65,12 @@ cdef class HeldMemory:
     def __repr__(self):
         state = "released" if self.held == NULL else "held"
         return f"<HeldMemory {self.length:#x} bytes at {self.address:#x}, {self.policy}, {state}>"
+
+
+cdef void let_go(iof_held *held, unsigned long born) noexcept:
+    if held != NULL and born == forks:  # a forked child has no locks, and must not touch the engine
+        with nogil:
+            iof_held_release(held)
 
 
 def hold_memory(MachineHandle machine not None, memory, length, int policy, bint writable, str name):
@@ -89,11 +94,13 @@ def hold_memory(MachineHandle machine not None, memory, length, int policy, bint
     if self.length == 0:
         raise ValueError("cannot hold 0 bytes: length must be at least 1")
     rq = iof_hold(sizeof(rq), self.address, self.length, <iof_policy>policy, writable)
+    machine.enter()
     with nogil:
         err = iof_machine_hold(machine.m, &rq, &self.held)
+    machine.leave()
     if err < 0:
         self.held = NULL
         return err, self.address, self.length
-    self.born = fork_count()
+    self.born = forks
     self.policy = name
     return self

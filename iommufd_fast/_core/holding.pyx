@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Where an object's memory is, and the export that keeps it there.
 
 An exact ndarray owns its memory or refers to who does, and refuses to resize while somebody refers to it: a
@@ -10,7 +10,6 @@ to grow, a memoryview to be released).
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint64_t, uintptr_t
-from libc.string cimport memset
 
 cimport numpy as cnp
 
@@ -48,9 +47,9 @@ cdef int hold(memory, bint writable, Py_buffer *view, bint *exported, uint64_t *
 cdef int release(Py_buffer *view, bint *exported) except -1:
     """Give an export back, if there is one. May run any Python code, which finds it given back."""
     cdef Py_buffer last
-    if exported[0]:
-        last, exported[0] = view[0], False
-        memset(view, 0, sizeof(last))
+    cdef bint held
+    move_export(view, exported, &last, &held)
+    if held:
         PyBuffer_Release(&last)
     return 0
 

@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Mapping single ranges: the hot path of the control plane. `iommufd_fast.ioas.Ioas` is the class with all the rest.
 
-A map is one try of the command that never blocks, with the GIL held (releasing it costs more than the call); what
-would block or takes longer
-answers EAGAIN and is done again without the GIL.
-"""
-from cpython.buffer cimport PyBuffer_Release
+A map is one try of the command that never blocks, with the GIL held; what would block or takes longer answers EAGAIN and
+is done again without the GIL."""
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from iommufd_fast._core.args cimport u64
 from iommufd_fast._core.capi cimport *
-from iommufd_fast._core.channel cimport Handle
+from iommufd_fast._core.channel cimport begin_on, end_on
 from iommufd_fast._core.commands cimport ContextHandle
 from iommufd_fast._core.holding cimport hold
-from iommufd_fast._core.ledger cimport Home, Ledger
+from iommufd_fast._core.ledger cimport Home, Ledger, lock, unlock
+from iommufd_fast._core.machines cimport forks
 from iommufd_fast._core.mapping cimport Mapping
 from iommufd_fast._core.origins cimport tracking
+from iommufd_fast._core.threads cimport quick_in, quick_out
 
 from iommufd_fast._core.holding import NoBuffer
 from iommufd_fast._core._policies import named, refusal
@@ -67,15 +66,20 @@ cdef class IoasCore(Home):
     @property
     def live_handles(self):
         """How many Mapping handles are live."""
-        return self.ledger.count
+        return self.ledger.books.count
 
     @property
     def gone_because(self):
-        return self.gone
+        lock(&self.ledger.books)
+        why = self.gone
+        unlock(&self.ledger.books)
+        return why
 
     def _finish(self, str sentence):
         """The IOAS is no more (or, with None, is after all)."""
-        self.gone = sentence
+        lock(&self.ledger.books)
+        before, self.gone = self.gone, sentence
+        unlock(&self.ledger.books)
 
     def check_open(self):
         """Raise what a call would: ValueError when closed, ForkedError in a forked child."""
@@ -89,20 +93,17 @@ cdef class IoasCore(Home):
         memory : buffer or int
             An object with the buffer protocol (ndarray, bytearray, mmap …), contiguous, at least one byte. It is kept
             alive and in place until unmapped. All pages in which it lies are mapped. Or the address of memory in
-            this process: mapped exactly
-            as given, and alive for as long as the caller sees to it. Or an open file without a buffer (a memfd, a
-            dma-buf), which goes to `map_file`.
+            this process: mapped exactly as given, and alive for as long as the caller sees to it. Or an open file
+            without a buffer (a memfd, a dma-buf), which goes to `map_file`.
         length : int, optional
             Bytes from the beginning. Needed for an address; all of an object by default.
         iova : int, optional
-            Where the first byte shall be (with the same offset inside a page as the memory of an object has).
-            Chosen by the engine by default.
+            Where the first byte shall be (an object's at the same offset in its page as the memory). Chosen by default.
         access : {"rw", "r", "w"}
             What devices may do.
         trusted : bool, optional
-            False: check now that the memory is there. True: take the caller's word. By default addresses are
-            checked, objects are trusted
-            (unless the machine's policy is "probe").
+            False: check now that the memory is there. True: take the caller's word. By default addresses are checked,
+            objects are trusted (unless the machine's policy is "probe").
         policy : {"trust", "probe", "mlock", "io_uring"}, optional
             How the memory is held, instead of `trusted` and of what the machine does: see `Machine`.
 
@@ -113,9 +114,9 @@ cdef class IoasCore(Home):
         Raises
         ------
         TypeError, ValueError
-            A wrong argument; nothing was done.
+            A wrong argument.
         IommufdError
-            The engine refused; nothing was done. ``.errno`` tells why (EEXIST, EINVAL, ENOSPC, EFAULT …).
+            The engine refused, ``.errno`` tells why (EEXIST, EINVAL, ENOSPC, EFAULT …). In both cases nothing was done.
         """
         cdef Mapping m
         cdef uint32_t flags
@@ -181,7 +182,9 @@ cdef class IoasCore(Home):
         cdef uint64_t address = NO_IOVA
         cdef int64_t found
         self.check()
+        begin_on(self.handle)
         found = iof_translate(self.handle.h, self.id, 1, &at, &address, NULL)
+        end_on(self.handle)
         if found < 0:
             raise failed(found, "translate", f"cannot translate {at:#x} in IOAS {self.id}")
         return address if found else None
@@ -214,20 +217,22 @@ cdef int place(IoasCore self, Mapping m, uint32_t flags, uint64_t address, uint6
     """Map in the engine: 0 or -errno. The range goes into the mapping's node."""
     cdef iof_cmd_ioas_map c
     cdef iof_map_many_args one
-    cdef Handle h = self.handle
     cdef int err
     if policy == IOF_POLICY_DEFAULT:
         c = iof_cmd_ioas_map(sizeof(c), flags, self.id, 0, address, length, iova)
-        err = iof_submit_nowait(h.h, IOF_CMD_IOAS_MAP, &c)
+        if self.handle.born != forks or not quick_in(&self.handle.gate):
+            self.handle.refuse()
+        err = iof_submit_nowait(self.handle.h, IOF_CMD_IOAS_MAP, &c)
         if err == -EAGAIN:
-            err = h.submit(IOF_CMD_IOAS_MAP, &c)
+            err = self.handle.again(IOF_CMD_IOAS_MAP, &c, True)
+        quick_out(&self.handle.gate)
         iova = c.iova
     else:  # the plain command has no word for the policy
         one = iof_map_many_args(self.id, flags, policy, 1, &address, &length, &iova, 0)
-        h.enter()
+        self.handle.enter()
         with nogil:
-            err = iof_map_many(h.h, &one)
-        h.leave()
+            err = iof_map_many(self.handle.h, &one)
+        self.handle.leave()
     if err == 0:
         m.node.start, m.node.last, m.node.owner = iova, iova + (length - 1), <PyObject *>m
     return err
@@ -237,10 +242,9 @@ cdef refused(IoasCore self, Mapping m, int err, bint fixed, iof_policy how):
     """The exception for a map that failed; the memory is let go when the mapping is dropped."""
     m.let_go()
     where = f" at IOVA {m.at:#x}" if fixed else ""
+    what = f"cannot map {m.size:#x} bytes at address {m.base:#x}{where} into IOAS {self.id}"
     if self.pinning:
-        what = f"cannot map {m.size:#x} bytes at address {m.base:#x}{where} into IOAS {self.id}"
         from iommufd_fast.remedies import memlock
 
         return failed(err, "kernel map", what, memlock=memlock(m.size) if err == -ENOMEM else "")
-    what = f"cannot map {m.size:#x} bytes at address {m.base:#x}{where} into IOAS {self.id}"
     return refusal(err, what, m.size, how, self.handle.machine.policy)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Opening files of the kernel: /dev/iommu and VFIO devices. What is done with them is the same as for any handle."""
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
@@ -55,21 +55,25 @@ def open_context(ContextHandle h not None, where, str iova, MachineHandle over=N
     memset(&sys, 0, sizeof(sys))
     cfg.size, cfg.iova = sizeof(cfg), <iof_iova_choice><int>CHOICES[iova]
     if over is not None:
-        over.check()
+        over.enter()  # until the context is open
         iof_sys_over_engine(over.m, &sys)
         h.machine = over
     if null:
         sys.open, sys.close, sys.ioctl = null_open, null_close, null_ioctl
     if over is not None or null:
         cfg.sys = &sys
-    if isinstance(where, int):
-        fd = where
-        err = iof_kernel_adopt(fd, &cfg, &made)
-    else:
-        path = os.fsencode(where)
-        named = path
-        with nogil:
-            err = iof_kernel_open(named, &cfg, &made)
+    try:
+        if isinstance(where, int):
+            fd = where
+            err = iof_kernel_adopt(fd, &cfg, &made)
+        else:
+            path = os.fsencode(where)
+            named = path
+            with nogil:
+                err = iof_kernel_open(named, &cfg, &made)
+    finally:
+        if over is not None:
+            over.leave()
     h.h = made
     return h.opened(err, "context ")
 
@@ -85,7 +89,9 @@ def open_device(DeviceHandle h not None, ContextHandle context not None, where, 
     context.check()
     if isinstance(where, int):
         fd = where
+        context.enter()
         err = iof_vfio_adopt(context.h, fd, number, &made)
+        context.leave()
     else:
         path = os.fsencode(where)
         named = path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Which handles stand for which ranges of one address space, without keeping the handles alive.
 
 Almost every handle is unmapped by itself, so nobody ever asks for it by its IOVA. Therefore a new node only joins a
@@ -13,12 +13,14 @@ its range is taken, the one that is there is older: memory was unmapped behind o
 The older
 node is evicted and its handle told.
 
-The GIL guards everything. Nothing here runs Python code between looking and changing, except that collect()
-makes its lists first. Owners are borrowed: a handle removes its node before it dies.
+The ledger's lock guards everything, also the states of the handles whose nodes are in it. Owners are borrowed: a handle
+removes its node before it dies. Who visits nodes works on the owner's fields and must not make a reference to it, since
+without a GIL another thread may have dropped the last one and be on its way to here.
 """
 from libc.stdint cimport uint64_t, uintptr_t
 
 from iommufd_fast._core.channel cimport Handle
+from iommufd_fast._core.machines cimport forks
 
 cdef extern from "util/alloc.h" nogil:
     struct iof_alloc:
@@ -47,77 +49,72 @@ cdef class Ledger:
     """See the module's text."""
 
     def __cinit__(self):
-        self.head.prev = self.head.next = &self.head
-        if iof_index_create(&heap, &self.index) != 0:
+        self.books.born = forks
+        self.books.head.prev = self.books.head.next = &self.books.head
+        if iof_index_create(&heap, &self.books.index) != 0:
             raise MemoryError
 
     def __dealloc__(self):
-        if self.index != NULL:
-            iof_index_destroy(self.index)
+        if self.books.index != NULL:
+            iof_index_destroy(self.books.index)
 
     def __len__(self):
-        return self.count
-
-    cdef void add(self, Node *node) noexcept:
-        node.sorted = False
-        node.prev, node.next = self.head.prev, &self.head
-        self.head.prev.next = node
-        self.head.prev = node
-        self.count += 1
-
-    cdef void remove(self, Node *node) noexcept:
-        if node.sorted:
-            iof_index_remove(self.index, node.start)
-        else:
-            node.prev.next = node.next
-            node.next.prev = node.prev
-        node.prev = node.next = NULL  # what tells that it is not in here
-        node.sorted = False
-        self.count -= 1
-
-    cdef list collect(self, uint64_t start, uint64_t last, list evicted):
-        """The owners of all nodes that intersect a range; owners of evicted nodes go into the list given."""
-        cdef list found = []
-        cdef iof_index_entry e
-        cdef iof_range r
-        cdef Node *node
-        settle(self, evicted)
-        r.start, r.last = start, last
-        while iof_index_first(self.index, r, &e):
-            found.append(<object>(<Node *><uintptr_t>e.value).owner)
-            if e.range.last >= last:
-                break
-            r.start = e.range.last + 1
-        node = self.head.next  # only what had no room in the index
-        while node != &self.head:
-            if node.start <= last and start <= node.last:
-                found.append(<object>node.owner)
-            node = node.next
-        return found
+        return self.books.count
 
 
-cdef int settle(Ledger self, list evicted) except -1:
+cdef void remove(Books *self, Node *node) noexcept:
+    if node.sorted:
+        iof_index_remove(self.index, node.start)
+    else:
+        node.prev.next = node.next
+        node.next.prev = node.prev
+    node.prev = node.next = NULL  # what tells that it is not in here
+    node.sorted = False
+    self.count -= 1
+
+
+cdef void visit(Books *self, uint64_t start, uint64_t last, Visit evicted, Visit found, void *arg) noexcept:
+    """Go through the nodes that intersect a range; before that, through those whose place another has taken.
+
+    Both calls may remove their node; `evicted` has to.
+    """
+    cdef iof_index_entry e
+    cdef iof_range r
+    cdef Node *node
+    cdef Node *next
+    settle(self, evicted, arg)
+    r.start, r.last = start, last
+    while iof_index_first(self.index, r, &e):
+        if found(<Node *><uintptr_t>e.value, arg) or e.range.last >= last:
+            break
+        r.start = e.range.last + 1
+    node = self.head.next  # only what had no room in the index
+    while node != &self.head:
+        next = node.next
+        if node.start <= last and start <= node.last and found(node, arg):
+            break
+        node = next
+
+
+cdef void settle(Books *self, Visit evicted, void *arg) noexcept:
     """Move nodes from the list into the index, oldest first. Those that get no memory stay."""
     cdef iof_index_entry e
     cdef iof_range r
     cdef Node *node
-    cdef Node *old
     cdef int err
     while self.head.next != &self.head:
         node = self.head.next
         r.start, r.last = node.start, node.last
         err = iof_index_insert(self.index, r, <uintptr_t>node)
         if err == -EEXIST and iof_index_first(self.index, r, &e):
-            old = <Node *><uintptr_t>e.value
-            evicted.append(<object>old.owner)
-            self.remove(old)
+            if evicted(<Node *><uintptr_t>e.value, arg):
+                break
             continue
         if err != 0:
             break
         node.prev.next = node.next
         node.next.prev = node.prev
         node.sorted = True
-    return 0
 
 
 cdef class Home:
@@ -131,5 +128,14 @@ cdef class Home:
 
     cdef int check(self) except -1:
         if self.gone is not None:
-            raise ValueError(self.gone)
+            self.refuse()
         return self.handle.check()
+
+    cdef int refuse(self) except -1:
+        """Say that it is no more, if that is so."""
+        lock(&self.ledger.books)
+        why = self.gone  # another thread may be about to change it
+        unlock(&self.ledger.books)
+        if why is not None:
+            raise ValueError(why)
+        return 0

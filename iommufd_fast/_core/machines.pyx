@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Machines, and how many forks lie behind this process.
 
 The count is raised in the child by pthread_atfork, so that a handle finds out with a comparison and no system call
@@ -11,6 +11,7 @@ from libc.stdlib cimport calloc, free
 
 from iommufd_fast._core.args cimport u64
 from iommufd_fast._core.capi cimport *
+from iommufd_fast._core.threads cimport is_shut, open_gate, pass_in, pass_out, shut_gate, wait_until_empty
 
 from iommufd_fast.errors import forked
 
@@ -23,7 +24,7 @@ POLICIES = {"trust": 1, "probe": 2, "mlock": 3, "io_uring": 4}
 ADDRESSES = {"va": 0, "synthetic": 1}
 ACCOUNTING = {"none": 0, "user": 1, "process": 2, "kernel": 3}
 
-cdef unsigned long forks = 0
+forks = 0
 
 
 cdef void in_child() noexcept nogil:
@@ -61,7 +62,10 @@ def as_u64(value, str name, uint64_t most=0xffffffffffffffff):
 
 
 cdef class MachineHandle:
-    """A reference to a C machine. Made by `create_machine`."""
+    """A reference to a C machine. Made by `create_machine`. Calls pass its gate, so that close() drops it after the last."""
+
+    def __cinit__(self):
+        shut_gate(&self.gate)
 
     def __dealloc__(self):
         if self.m != NULL and self.born == forks:
@@ -74,8 +78,19 @@ cdef class MachineHandle:
     cdef int check(self) except -1:
         if self.born != forks:
             forked(self.name)
-        if self.m == NULL:
+        if is_shut(&self.gate):
             raise ValueError(f"{self.name} is closed")
+        return 0
+
+    cdef int enter(self) except -1:
+        """Before anything is done with `m`; leave() after it."""
+        self.check()
+        if not pass_in(&self.gate):
+            raise ValueError(f"{self.name} is closed")
+        return 0
+
+    cdef int leave(self) except -1:
+        pass_out(&self.gate)
         return 0
 
     def check_open(self):
@@ -84,7 +99,7 @@ cdef class MachineHandle:
 
     @property
     def closed(self):
-        return self.m == NULL
+        return is_shut(&self.gate)
 
     @property
     def forked(self):
@@ -93,16 +108,22 @@ cdef class MachineHandle:
 
     def close(self):
         """Drop the reference. Open files keep the machine alive. In a forked child nothing is touched."""
-        cdef iof_machine *m = self.m
-        self.m = NULL
-        if m != NULL and self.born == forks:
+        cdef iof_machine *m
+        if not shut_gate(&self.gate):
+            return
+        if self.born == forks:
+            wait_until_empty(&self.gate)
+        m, self.m = self.m, NULL
+        if self.born == forks:
             iof_machine_put(m)
 
     def plug(self, int preset, group=None):
         cdef uint32_t index = 0
         cdef uint32_t into = UINT32_MAX if group is None else <uint32_t>as_u64(group, "group", UINT32_MAX - 1)
-        self.check()
-        cdef int err = iof_machine_plug(self.m, <iof_preset>preset, into, &index)
+        cdef int err
+        self.enter()
+        err = iof_machine_plug(self.m, <iof_preset>preset, into, &index)
+        self.leave()
         if err < 0:
             return err
         return index
@@ -110,40 +131,53 @@ cdef class MachineHandle:
     def device(self, uint32_t index):
         """(index, group, preset number, name, open, bound), or a negative errno."""
         cdef iof_machine_device d
-        self.check()
-        cdef int err = iof_machine_device_at(self.m, index, &d)
+        cdef int err
+        self.enter()
+        err = iof_machine_device_at(self.m, index, &d)
+        self.leave()
         if err < 0:
             return err
         return (d.index, d.group, <int>d.preset, (<bytes>d.name).decode(), bool(d.open), bool(d.bound))
 
     def device_count(self):
-        self.check()
-        return iof_machine_device_count(self.m)
+        self.enter()
+        n = iof_machine_device_count(self.m)
+        self.leave()
+        return n
 
     def group_count(self):
-        self.check()
-        return iof_machine_group_count(self.m)
+        self.enter()
+        n = iof_machine_group_count(self.m)
+        self.leave()
+        return n
 
     def is_valid(self):
-        self.check()
-        return bool(iof_machine_is_valid(self.m))
+        self.enter()
+        valid = iof_machine_is_valid(self.m)
+        self.leave()
+        return bool(valid)
 
     def pins(self, address):
         cdef uint64_t va = u64(address, "address")
-        self.check()
-        return iof_machine_pins(self.m, va)
+        self.enter()
+        n = iof_machine_pins(self.m, va)
+        self.leave()
+        return n
 
     def iotlb(self):
         cdef iof_iotlb_stats_out s
-        self.check()
-        cdef int err = iof_iotlb_stats(self.m, &s)
+        cdef int err
+        self.enter()
+        err = iof_iotlb_stats(self.m, &s)
+        self.leave()
         if err < 0:
             return err
         return (s.hits, s.misses, s.evictions, s.invalidations, s.dropped, s.entries, s.live)
 
     def drop_invalidations(self, bint drop):
-        self.check()
+        self.enter()
         iof_iotlb_drop_invalidations(self.m, drop)
+        self.leave()
 
 
 def create_machine(int preset, groups, int policy, int addresses, int accounting, str name, str policy_name):
@@ -167,4 +201,5 @@ def create_machine(int preset, groups, int policy, int addresses, int accounting
     self.born = forks
     self.name = name
     self.policy = policy_name
+    open_gate(&self.gate)
     return self

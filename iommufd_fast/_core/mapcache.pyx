@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Getting a buffer's IOVA from a cache of mappings, and letting it go."""
 cimport cython
 from libc.stdint cimport uint64_t, uintptr_t
@@ -8,7 +8,7 @@ from iommufd_fast._core.cachecore cimport CacheCore
 from iommufd_fast._core.capi cimport IOF_MAP_WRITEABLE
 from iommufd_fast._core.capi_dma cimport *
 from iommufd_fast._core.held cimport Held, take_hold
-from iommufd_fast._core.machines cimport fork_count
+from iommufd_fast._core.machines cimport forks
 
 from iommufd_fast.errors import failed, from_errno
 
@@ -97,15 +97,15 @@ cdef class CachedMapping:
 
     def release(self):
         """The device is done with it. Again is fine."""
-        cdef iof_map_entry *entry = self.entry
+        cdef iof_map_entry *entry
         cdef CacheCore cache = self.cache
-        self.entry = NULL
-        if entry == NULL or cache.c == NULL or cache.born != fork_count():
+        with cython.critical_section(self):  # of several calls at once, one
+            entry, self.entry = self.entry, NULL
+        if entry == NULL or cache.born != forks or not cache.run():
             return
-        cache.running += 1
         with nogil:
             iof_map_cache_put(cache.c, entry)
-        cache.running -= 1
+        cache.stop()
         cache.drain()
 
     def __del__(self):

@@ -29,5 +29,3 @@ cdef class Mapping:
     cdef int take_down(self) except? -1
     cdef int let_go(self) except -1
 
-cdef bint is_there(Mapping m) except -1
-cdef int retire(Mapping m) except -1

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Mapping one range, and what keeps its memory alive: the hot path of the control plane.
 
 A Mapping *holds* its memory (a reference for an ndarray, a buffer export for everything else) from before the engine
 maps it until after the engine has unmapped it, whoever asked for that. It is LIVE, BUSY while one thread unmaps it,
-CLOSED by its own unmap(), or STALE: unmapped by other means. Changes of state and ledger happen under the GIL with no
-Python code between.
+CLOSED by its own unmap(), or STALE: unmapped by other means. State, memory and ledger change together, under the lock of
+the ledger; the memory is dropped after that. `at`, `size`, `base` and the rest stay as they were when it became LIVE.
 
 An object is mapped by whole pages, because page tables know nothing smaller: `at` and `size` are the object's bytes,
 the node's range is what is mapped. Of a file nothing is held, since the engine does; `base` is the offset in it.
@@ -14,16 +14,18 @@ No Cython free list: it keeps the "finalized" mark of an object that it hands ou
 would not be unmapped. Python's own allocator is as good (6 ns).
 """
 cimport cython
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
 
 from iommufd_fast._core.args cimport u64
 from iommufd_fast._core.capi cimport *
-from iommufd_fast._core.channel cimport Handle
+from iommufd_fast._core.channel cimport Handle, begin_on, end_on
 from iommufd_fast._core.holding cimport release
-from iommufd_fast._core.machines cimport fork_count
-
-import time
+from iommufd_fast._core.ledger cimport add, lock, remove, unlock
+from iommufd_fast._core.machines cimport forks
+from iommufd_fast._core.remains cimport Remains, held_by, is_there, let_remains_go, require_live, retire, take_out
+from iommufd_fast._core.threads cimport pause, quick_in, quick_out
 
 from iommufd_fast._core.origins import leaked
 from iommufd_fast.errors import NotFound, failed
@@ -85,7 +87,7 @@ cdef class Mapping:
     @property
     def memory(self):
         """The object whose memory is mapped (None for plain addresses and after unmap)."""
-        return self.owner
+        return held_by(self)
 
     @property
     def closed(self):
@@ -97,8 +99,12 @@ cdef class Mapping:
         """Whether it was unmapped by other means: a range, a batch, the raw door, its IOAS closed, or by C code."""
         if self.parts is not None:
             return self.state == LIVE and any([p.stale for p in self.parts])
-        if self.state == LIVE and not self.core.handle.forked and not is_there(self):
-            retire(self)
+        if self.state == LIVE and self.core.handle.born == forks:
+            begin_on(self.core.handle)
+            there = is_there(<PyObject *>self, self.core.handle.h)
+            end_on(self.core.handle)
+            if not there:
+                retire(self)
         return self.state == STALE
 
     def translate(self, offset=0):
@@ -118,7 +124,7 @@ cdef class Mapping:
 
     def close(self):
         """Unmap, if it still is mapped. Idempotent; in a forked child it only lets the memory go."""
-        if self.core is not None and self.core.handle.born != fork_count():
+        if self.core is not None and self.core.handle.born != forks:
             self.let_go()
         else:
             self.finish()
@@ -141,7 +147,8 @@ cdef class Mapping:
 
     def __repr__(self):
         plain = "file" if self.file else "plain memory"
-        kind = plain if self.owner is None else type(self.owner).__name__
+        owner = held_by(self)
+        kind = plain if owner is None else type(owner).__name__
         where = "" if self.core is None else f" in IOAS {self.core.id}"
         state = "stale" if self.parts is not None and self.stale else STATES[self.state]
         return (f"<Mapping {state}: IOVA {self.at:#x}+{self.size:#x} {self.access}{where}, "
@@ -150,7 +157,7 @@ cdef class Mapping:
     def __del__(self):
         if self.state != LIVE:
             return
-        if self.core.handle.born != fork_count():
+        if self.core.handle.born != forks:
             self.let_go()
             return
         text = repr(self)
@@ -159,24 +166,32 @@ cdef class Mapping:
         except Exception as error:  # still mapped: memory that devices reach must never be freed
             text += f" ({error}; its memory is never freed)"
             if self.parts is None:
-                self.core.ledger.remove(&self.node)
+                lock(&self.core.ledger.books)
+                if self.node.prev != NULL:
+                    remove(&self.core.ledger.books, &self.node)
+                unlock(&self.core.ledger.books)
             Py_INCREF(self.owner)
             self.state, self.exported = CLOSED, False
         leaked(text, self.origin, self)
 
     cdef int let_go(self) except -1:
         """Drop the memory. Last step always: this may run any Python code."""
-        owner, self.owner = self.owner, None
-        release(&self.view, &self.exported)
-        return 0
+        cdef Remains remains
+        lock(&self.core.ledger.books)
+        take_out(<PyObject *>self, &remains)
+        unlock(&self.core.ledger.books)
+        return let_remains_go(&remains)
 
     cdef int enlist(self) except -1:
-        """It is mapped: from now on it is LIVE. Its home may have gone while the GIL was released."""
-        if self.core.gone is not None:
+        """It is mapped: from now on it is LIVE. Its home may have gone meanwhile."""
+        lock(&self.core.ledger.books)
+        if self.core.gone is None:
+            self.state = LIVE
+            add(&self.core.ledger.books, &self.node)
+        unlock(&self.core.ledger.books)
+        if self.state == NEW:
             self.let_go()
-            raise ValueError(self.core.gone)
-        self.state = LIVE
-        self.core.ledger.add(&self.node)
+            self.core.refuse()
         return 0
 
     cdef int finish(self) except -1:
@@ -196,53 +211,40 @@ cdef class Mapping:
 
     cdef int take_down(self) except? -1:
         """Unmap in the engine: 0 or -errno. Afterwards CLOSED, STALE, or LIVE as before when it was refused."""
-        cdef Handle h = self.core.handle
         cdef iof_cmd_ioas_unmap c
+        cdef State was
+        cdef Remains remains
+        cdef bint gone
         cdef int err
-        h.check()
-        while self.state == BUSY:  # another thread does it
-            time.sleep(10e-6)
-        if self.state != LIVE:
-            return 0
-        self.state = BUSY
-        self.core.ledger.remove(&self.node)
+        while True:
+            if self.core.handle.born != forks or not quick_in(&self.core.handle.gate):
+                self.core.handle.refuse()
+            lock(&self.core.ledger.books)
+            was = self.state
+            if was == LIVE:
+                self.state = BUSY
+                remove(&self.core.ledger.books, &self.node)
+            unlock(&self.core.ledger.books)
+            if was == LIVE:
+                break
+            quick_out(&self.core.handle.gate)
+            if was != BUSY:
+                return 0
+            pause(10)  # another thread does it
         c = iof_cmd_ioas_unmap(sizeof(c), self.core.id, self.node.start, self.node.last - self.node.start + 1)
-        err = iof_ioctl_nowait(h.h, IOF_CMD_IOAS_UNMAP, &c)
+        err = iof_ioctl_nowait(self.core.handle.h, IOF_CMD_IOAS_UNMAP, &c)
         if err == -EAGAIN:
-            err = h.raw(IOF_CMD_IOAS_UNMAP, &c)
-        if err == 0:
-            self.state = CLOSED
-        elif err == -ENOENT:
-            self.state = STALE
+            err = self.core.handle.again(IOF_CMD_IOAS_UNMAP, &c, False)
+        quick_out(&self.core.handle.gate)
+        lock(&self.core.ledger.books)
+        gone = err == 0 or err == -ENOENT
+        if gone:
+            self.state = STALE if err else CLOSED
+            take_out(<PyObject *>self, &remains)
         else:
             self.state = LIVE
-            self.core.ledger.add(&self.node)
-            return err
-        self.let_go()
+            add(&self.core.ledger.books, &self.node)
+        unlock(&self.core.ledger.books)
+        if gone:
+            let_remains_go(&remains)
         return err
-
-
-cdef int require_live(Mapping m) except -1:
-    if m.state != LIVE or m.parts is not None and m.stale:
-        raise ValueError(f"{m!r} is not live any more")
-    m.core.check()
-    return 0
-
-
-cdef bint is_there(Mapping m) except -1:
-    """Ask the engine whether the range is mapped as one, to the address that it was made for."""
-    cdef iof_mapping_info info
-    cdef Handle h = m.core.handle
-    h.check()
-    if iof_ioas_mapping(h.h, m.core.id, m.node.start, m.node.last, &info) != 0:
-        return False
-    return (info.iova == m.node.start and info.last == m.node.last
-            and info.address == m.base - (m.at - m.node.start))
-
-
-cdef int retire(Mapping m) except -1:
-    """It was unmapped by other means: let the memory go."""
-    if m.node.prev != NULL:
-        m.core.ledger.remove(&m.node)
-    m.state = STALE
-    return m.let_go()

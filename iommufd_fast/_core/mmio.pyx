@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """A device's registers: regions of a VFIO device, read and written in exactly the width that was asked for.
 
 A region that may be mapped is mapped, and an access is one load or store on the bus, about as long as the call. Any other
@@ -10,6 +10,7 @@ Order: accesses of one thread to one region happen in program order on x86; else
 write that tells the device, and `dma_rmb` after the read that says its data is there. Views (`memoryview(region)`) and `doorbell`
 keep the mapping alive.
 """
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -18,7 +19,8 @@ from iommufd_fast._core.capi cimport *
 from iommufd_fast._core.capi_contract cimport iof_mmap
 from iommufd_fast._core.bus cimport mmio_load, mmio_rmb, mmio_store, mmio_wmb
 from iommufd_fast._core.commands cimport DeviceHandle
-from iommufd_fast._core.machines cimport fork_count
+from iommufd_fast._core.machines cimport forks
+from iommufd_fast._core.threads cimport Gate, is_shut, quick_in, quick_out, shut_gate, wait_until_empty
 
 from iommufd_fast.errors import failed
 
@@ -52,7 +54,8 @@ cdef class RegionCore:
     cdef readonly uint64_t size, offset
     cdef readonly int index, flags
     cdef Py_ssize_t exports
-    cdef bint shut
+    cdef Gate gate
+    cdef bint drained  # nobody is inside any more, and the last view may unmap
 
     def __init__(self):
         raise TypeError("a region is made by device.region(index)")
@@ -65,9 +68,10 @@ cdef class RegionCore:
         self.mapped_start, self.mapped_end = start, end
         if start == end:
             return 0
-        handle.check()
+        handle.enter()
         err = iof_mmap(handle.h, self.mapped_end - self.mapped_start, (PROT_READ if flags & 1 else 0)
                        | (PROT_WRITE if flags & 2 else 0), MAP_SHARED, offset + self.mapped_start, &p)
+        handle.leave()
         if err < 0:
             self.mapped_start = self.mapped_end = 0
             return err
@@ -85,13 +89,17 @@ cdef class RegionCore:
     @property
     def closed(self):
         """Whether it was closed, by itself or with its device."""
-        return self.shut
+        return is_shut(&self.gate)
 
     def close(self):
         """Unmap. Again is fine. A device's regions are closed with it, or with the last view of them."""
-        self.shut = True
-        if not self.exports:
-            unmap(self)
+        if not shut_gate(&self.gate):
+            return
+        wait_until_empty(&self.gate)
+        with cython.critical_section(self):
+            self.drained = True
+            if not self.exports:
+                unmap(self)
 
     def read8(self, uint64_t offset):
         """One byte."""
@@ -127,20 +135,23 @@ cdef class RegionCore:
 
     cdef inline bint is_quick(self, uint64_t offset, unsigned n) noexcept:
         return (offset >= self.mapped_start and offset < self.mapped_end and n <= self.mapped_end - offset
-                and not (offset & (n - 1)) and not self.shut and self.handle.born == fork_count())
+                and not (offset & (n - 1)) and self.handle.born == forks and quick_in(&self.gate))
 
     cdef uint64_t load(self, uint64_t offset, unsigned n) except? 0xfffffffffffffffe:
         cdef uint64_t value
-        if self.is_quick(offset, n) and self.flags & 1:
-            return mmio_load(self.at + offset, n)
+        if self.flags & 1 and self.is_quick(offset, n):
+            value = mmio_load(self.at + offset, n)
+            quick_out(&self.gate)
+            return value
         value = 0
         through_file(self, offset, n, &value, False)
         return mmio_load(&value, n)
 
     cdef int store(self, uint64_t offset, unsigned n, uint64_t value) except -1:
         cdef uint64_t raw = 0
-        if self.is_quick(offset, n) and self.flags & 2:
+        if self.flags & 2 and self.is_quick(offset, n):
             mmio_store(self.at + offset, n, value)
+            quick_out(&self.gate)
             return 0
         mmio_store(&raw, n, value)
         return through_file(self, offset, n, &raw, True)
@@ -156,7 +167,7 @@ cdef class RegionCore:
 
     cdef int require(self, uint64_t offset, uint64_t n) except -1:
         """The bounds, the alignment and the region's life, as sentences."""
-        if self.shut:
+        if is_shut(&self.gate):
             raise ValueError(f"region {self.index} of {self.handle.name} is closed")
         self.handle.check()
         if n > self.size or offset > self.size - n:
@@ -167,15 +178,17 @@ cdef class RegionCore:
         return 0
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        if self.shut or self.mapped_end == 0 or self.mapped_start or self.mapped_end < self.size:
-            raise BufferError(f"region {self.index} is not mapped as a whole, or closed; use read8() … write64()")
-        PyBuffer_FillInfo(view, self, self.at, self.size, not self.flags & 2, flags)
-        self.exports += 1
+        with cython.critical_section(self):
+            if is_shut(&self.gate) or self.mapped_end == 0 or self.mapped_start or self.mapped_end < self.size:
+                raise BufferError(f"region {self.index} is not mapped as a whole, or closed; use read8() … write64()")
+            PyBuffer_FillInfo(view, self, self.at, self.size, not self.flags & 2, flags)
+            self.exports += 1
 
     def __releasebuffer__(self, Py_buffer *view):
-        self.exports -= 1
-        if self.shut and not self.exports:
-            unmap(self)
+        with cython.critical_section(self):
+            self.exports -= 1
+            if self.drained and not self.exports:
+                unmap(self)
 
     def __len__(self):
         return self.size

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """The commands beyond address spaces as typed calls: page tables with data, hardware information, queues, vIOMMUs.
 
 As in commands.pyx: a call gives its result or a negative errno. Data of a driver's own goes through buffers of the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Where handles are made, for the warning about one that was never closed."""
 import sys
 import tracemalloc

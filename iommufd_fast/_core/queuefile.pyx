@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Files that commands open: fault queues, event queues, dma-bufs. Reading never waits; waiting is poll's business."""
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -32,30 +32,33 @@ cdef class QueueHandle(Handle):
         if self.h != NULL:
             raise ValueError(f"{self.name} is open already")
         if context.kernel:
-            return self.opened(iof_kernel_file(context.h, number, &self.h), name)
+            context.enter()
+            err = iof_kernel_file(context.h, number, &self.h)
+            context.leave()
+            return self.opened(err, name)
+        context.machine.enter()
         err = iof_file_handle(context.machine.m, number, &self.h)
-        if err < 0:
-            self.h = NULL
-            return err
-        self.machine, self.name = context.machine, name
-        return 0
+        context.machine.leave()
+        self.machine = context.machine
+        return self.opened_engine(err, name)
 
     def open_dmabuf(self, MachineHandle machine not None, uint64_t size, str name):
         """Make a dma-buf and take it over: 0 or a negative errno."""
         cdef int err
-        machine.check()
         if self.h != NULL:
             raise ValueError(f"{self.name} is open already")
+        machine.enter()
         err = iof_dmabuf_create(machine.m, size, &self.h)
-        if err < 0:
-            self.h = NULL
-            return err
-        self.machine, self.name = machine, name
-        return 0
+        machine.leave()
+        self.machine = machine
+        return self.opened_engine(err, name)
 
     def poll_fd(self):
-        self.check()
-        return iof_poll_fd(self.h)
+        cdef int fd
+        self.enter()
+        fd = iof_poll_fd(self.h)
+        self.leave()
+        return fd
 
     def read_into(self, buffer):
         """Bytes that were read, or a negative errno."""
@@ -63,11 +66,13 @@ cdef class QueueHandle(Handle):
         cdef int64_t n
         self.check()
         PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-        self.enter()
-        with nogil:
-            n = iof_read(self.h, view.buf, view.len)
-        self.leave()
-        PyBuffer_Release(&view)
+        try:
+            self.enter()
+            with nogil:
+                n = iof_read(self.h, view.buf, view.len)
+            self.leave()
+        finally:
+            PyBuffer_Release(&view)
         return n
 
     def write(self, data):
@@ -76,11 +81,13 @@ cdef class QueueHandle(Handle):
         cdef int64_t n
         self.check()
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        self.enter()
-        with nogil:
-            n = iof_write(self.h, view.buf, view.len)
-        self.leave()
-        PyBuffer_Release(&view)
+        try:
+            self.enter()
+            with nogil:
+                n = iof_write(self.h, view.buf, view.len)
+            self.leave()
+        finally:
+            PyBuffer_Release(&view)
         return n
 
     def read_events(self, Py_ssize_t most, size_t size, bint sized):
@@ -120,8 +127,10 @@ cdef class QueueHandle(Handle):
         return err
 
     def imports(self):
-        self.check()
-        return iof_dmabuf_import_count(self.h)
+        self.enter()
+        n = iof_dmabuf_import_count(self.h)
+        self.leave()
+        return n
 
 
 cdef int64_t next_event(iof_handle *h, char *buffer, size_t size, bint sized) noexcept nogil:

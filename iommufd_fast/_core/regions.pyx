@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Memory that a vIOMMU shares with its guest, mapped here by mmap on the context's file.
 
 While it is mapped its vIOMMU cannot be destroyed. Views of it keep the mapping: a context that is closed gives back the
 vIOMMU at once and the mapping with the last view.
 """
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uint64_t
 
 from iommufd_fast._core.capi cimport *
 from iommufd_fast._core.capi_contract cimport *
 from iommufd_fast._core.commands cimport ContextHandle
-from iommufd_fast._core.machines cimport fork_count
+from iommufd_fast._core.machines cimport forks
+from iommufd_fast._core.threads cimport pass_in, pass_out
 
 cdef extern from "sys/mman.h" nogil:
     enum:
@@ -54,13 +56,15 @@ cdef class RegionCore:
             munmap(self.at, self.size)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        if not self.counted:
-            raise ValueError("the region is closed")
-        PyBuffer_FillInfo(view, self, self.at, self.size, 0, flags)
-        self.exports += 1
+        with cython.critical_section(self):
+            if not self.counted:
+                raise ValueError("the region is closed")
+            PyBuffer_FillInfo(view, self, self.at, self.size, 0, flags)
+            self.exports += 1
 
     def __releasebuffer__(self, Py_buffer *view):
-        self.exports -= 1
+        with cython.critical_section(self):
+            self.exports -= 1
 
     def __len__(self):
         return self.size
@@ -72,9 +76,17 @@ cdef class RegionCore:
 
     def _abandon(self):
         """The vIOMMU may go; the memory stays while somebody looks at it."""
-        if self.counted and self.handle.born == fork_count() and not self.handle.closed and not self.handle.kernel:
+        cdef bint counted
+        with cython.critical_section(self):
+            counted, self.counted = self.counted, False
+        self.uncount(counted)
+
+    cdef int uncount(self, bint counted) except -1:
+        """The vIOMMU's share of it, if it had one still."""
+        if counted and self.handle.born == forks and not self.handle.kernel and pass_in(&self.handle.gate):
             iof_mmap_count(self.handle.h, self.offset, -1)
-        self.counted = False
+            pass_out(&self.handle.gate)
+        return 0
 
     def close(self):
         """Unmap. Again is fine.
@@ -84,9 +96,15 @@ cdef class RegionCore:
         BufferError
             Somebody has a view of it still.
         """
-        if self.counted and self.exports:
-            raise BufferError(f"{self.exports} views of the region at offset {self.offset:#x} are in use; release them first")
-        self._abandon()
-        if self.at != NULL and not self.exports:
-            munmap(self.at, self.size)
-            self.at = NULL
+        cdef void *at = NULL
+        cdef bint counted
+        with cython.critical_section(self):
+            if self.counted and self.exports:
+                raise BufferError(f"{self.exports} views of the region at offset {self.offset:#x} are in use; "
+                                  "release them first")
+            counted, self.counted = self.counted, False  # nobody gets a view any more
+            if not self.exports:
+                at, self.at = self.at, NULL
+        self.uncount(counted)
+        if at != NULL:
+            munmap(at, self.size)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Large maps over threads, replacing memory, counting entries. `iommufd_fast.reshaping` has the words around it."""
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
@@ -7,6 +7,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from iommufd_fast._core.capi cimport iof_policy
 from iommufd_fast._core.capi_memory cimport *
 from iommufd_fast._core.commands cimport ContextHandle
+from iommufd_fast._core.ledger cimport lock, unlock
 from iommufd_fast._core.mapping cimport Mapping
 
 cimport cython
@@ -75,5 +76,7 @@ def entries(ContextHandle h not None, uint32_t ioas):
 
 def trim(Mapping m not None, uint64_t inside, uint64_t size):
     """A handle for whole pages becomes one for `size` bytes of them, `inside` bytes behind their beginning."""
+    lock(&m.core.ledger.books)  # another thread's sweep may look at it
     m.at, m.base, m.size = m.at + inside, m.base + inside, size
+    unlock(&m.core.ledger.books)
     return m

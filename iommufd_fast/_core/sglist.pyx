@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """Scatter lists: many buffers at one range of IOVAs, under one handle that is made of a handle for each."""
 cimport numpy as cnp
 from cpython.object cimport PyObject

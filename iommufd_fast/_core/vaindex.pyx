@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: language_level=3, freethreading_compatible=False
+# cython: language_level=3
 """The address index of an IOAS: from an address to its IOVA. `iommufd_fast.addressing` has the words around it.
 
 A look-up keeps the GIL: it takes some nanoseconds, and waits for others only where an address is mapped twice, and no
