@@ -128,10 +128,13 @@ static bool may_wait(const struct iof_ioas *ioas, const struct iof_map_request *
 /* Places and inserts by the index, under the IOVA lock. Others in the way of a fixed map: its window may get a lane. */
 static int insert_in_index(struct iof_ioas *ioas, struct iof_map_request *rq, struct iof_account *account, struct iof_record **rec, struct iof_range *r)
 {
-	struct iof_range meets = rq->fixed ? (struct iof_range){ rq->iova, rq->iova + rq->length } : IOF_RANGE_ALL;
+	struct iof_range meets = IOF_RANGE_ALL;
 	bool waited = false;
-	int rc = iofi_iova_take_for(ioas, meets.start <= meets.last ? meets : IOF_RANGE_ALL, rq->nowait, &waited);
+	int rc;
 
+	if (rq->fixed && iof_range_make(rq->iova, rq->length, &meets))
+		meets = IOF_RANGE_ALL; /* the answer is an error */
+	rc = iofi_iova_take_for(ioas, meets, rq->nowait, &waited);
 	if (iof_unlikely(rc))
 		return rc;
 	rc = iofi_map_insert(ioas, rq, account, rec, r);
