@@ -7,7 +7,7 @@
  * Every change leaves the cursor on the leaf it touched, and every operation tries the cursor before it descends: runs of
  * neighbouring mappings cost no descent. Readers only read the cursor, so they may run side by side under a shared lock.
  */
-#include "iova/node.h"
+#include "iova/node_change.h"
 
 #define LEAF_BLOCK (IOF_CACHELINE + 19 * sizeof(struct iofi_leaf))
 #define INNER_BLOCK (IOF_CACHELINE + 8 * sizeof(struct iofi_inner))

@@ -3,7 +3,7 @@
  * Many entries in one step. A leaf takes or loses what it can of a run at once; then the next leaf's turn comes. So memory is taken leaf by
  * leaf, and running out of it leaves a run's first entries in, as single calls would.
  */
-#include "iova/node.h"
+#include "iova/node_change.h"
 
 /* How many more entries can come to `pos`. */
 static unsigned room(const struct iofi_leaf *leaf, unsigned pos)

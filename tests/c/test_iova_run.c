@@ -8,7 +8,7 @@
 #include "iova/space.h"
 
 #define MOST 100
-#define RUNS 4000
+#define RUNS 3000
 
 static struct iof_alloc heap;
 static struct iof_index *many, *one;
