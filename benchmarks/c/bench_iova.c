@@ -6,9 +6,14 @@
  *
  * `dense`: 4 KiB ranges side by side, mapped in ascending order. `shuffled`: the same ranges, inserted in random order, which leaves
  * nodes two thirds full and scattered over memory. One operation is one call, or what the case's name joins with a plus sign.
+ * `magazine`: recycle for several threads. …threads: each takes 96 slots and gives them back, over and over; `deep`: 1024, more than magazines hold;
+ * `across`: each gives what the other took, and the time of two barriers is in it. There, an operation is a take and its give, of each thread.
  */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "bench.h"
-#include "iova/recycle.h"
+#include "iova/magazine.h"
 #include "iova/space.h"
 
 #define PAGE UINT64_C(4096)
@@ -262,6 +267,149 @@ static void recycle(const struct bench *b, struct world *w, uint64_t granule)
 	close_world(w);
 }
 
+/* ---- several threads ---- */
+
+#define BURST 96u /* what a thread has out at once, if not all of OPS */
+
+struct team {
+	struct world *w;
+	struct iof_lock lock;
+	struct iof_magazines *m;
+	pthread_barrier_t start;
+	uint64_t lists[2][OPS]; /* what each member has, or leaves for the other */
+	uint64_t began[2], ended[2];
+	unsigned burst;
+	bool across;
+};
+
+struct member {
+	struct team *t;
+	unsigned self;
+};
+
+static void team_take(struct team *t, uint64_t *list)
+{
+	for (unsigned i = 0; i < t->burst; i++)
+		must(iof_magazine_take(t->m, PAGE, &list[i]));
+}
+
+static void team_give(struct team *t, const uint64_t *list)
+{
+	for (unsigned i = 0; i < t->burst; i++)
+		must(iof_magazine_give(t->m, list[i], PAGE));
+}
+
+#define TEAM_OPS (64u * OPS)
+
+/* A burst taken, a burst given, over and over; `across`: the lists change hands between, and nobody gives what it took. */
+static void *work(void *arg)
+{
+	const struct member *me = arg;
+	struct team *t = me->t;
+
+	pthread_barrier_wait(&t->start);
+	t->began[me->self] = bench_now();
+	for (unsigned i = 0; i < TEAM_OPS / t->burst; i++) {
+		team_take(t, t->lists[me->self]);
+		if (t->across)
+			pthread_barrier_wait(&t->start);
+		team_give(t, t->lists[t->across ? !me->self : me->self]);
+		if (t->across)
+			pthread_barrier_wait(&t->start);
+	}
+	t->ended[me->self] = bench_now();
+	return NULL;
+}
+
+/* Nanoseconds from the first to begin to the last to end, for each take and give of one member. */
+static double run_team(struct team *t, unsigned n)
+{
+	struct member members[2] = { { t, 0 }, { t, 1 } };
+	pthread_t threads[2];
+	uint64_t began, ended;
+
+	pthread_barrier_init(&t->start, NULL, n);
+	for (unsigned i = 0; i < n; i++)
+		must(pthread_create(&threads[i], NULL, work, &members[i]));
+	for (unsigned i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&t->start);
+	began = n == 2 && t->began[1] < t->began[0] ? t->began[1] : t->began[0];
+	ended = n == 2 && t->ended[1] > t->ended[0] ? t->ended[1] : t->ended[0];
+	return (double)(ended - began) / (TEAM_OPS / t->burst * t->burst);
+}
+
+static void run_magazine_take(void *ctx)
+{
+	struct team *t = ctx;
+
+	team_take(t, t->lists[0]);
+}
+
+static void run_magazine_give(void *ctx)
+{
+	struct team *t = ctx;
+
+	team_give(t, t->lists[0]);
+}
+
+static void run_magazine_pair(void *ctx)
+{
+	struct team *t = ctx;
+
+	for (unsigned i = 0; i < OPS; i++) {
+		must(iof_magazine_take(t->m, PAGE, t->lists[0]));
+		must(iof_magazine_give(t->m, t->lists[0][0], PAGE));
+	}
+}
+
+static double magazine_threads(const struct bench *b, struct team *t, const char *name, unsigned n, unsigned burst, bool across)
+{
+	static double samples[BENCH_ROUNDS_MAX];
+
+	if (!bench_wanted(b, name))
+		return 0;
+	t->burst = burst;
+	t->across = across;
+	for (unsigned r = 0; r < b->rounds; r++)
+		samples[r] = run_team(t, n);
+	return bench_report(b, name, samples, b->rounds, TEAM_OPS);
+}
+
+static void magazine_scaling(const struct bench *b, struct team *t)
+{
+	double one = magazine_threads(b, t, "magazine/1_thread", 1, BURST, false);
+	double two = magazine_threads(b, t, "magazine/2_threads", 2, BURST, false);
+
+	if (one > 0 && two > 0)
+		printf("{\"bench\": \"%s\", \"case\": \"magazine/scaling\", \"ratio\": %.2f}\n", b->name, 2 * one / two);
+	magazine_threads(b, t, "magazine/1_thread/deep", 1, OPS, false);
+	magazine_threads(b, t, "magazine/2_threads/deep", 2, OPS, false);
+	magazine_threads(b, t, "magazine/2_threads/across", 2, BURST, true);
+}
+
+static void magazines(const struct bench *b, struct world *w)
+{
+	static struct team t;
+
+	open_world(w, 0);
+	t.w = w;
+	t.burst = OPS;
+	iof_lock_init(&t.lock, false);
+	must(iof_recycle_create(&w->alloc, w->space, PAGE, &w->recycle));
+	must(iof_magazines_create(&w->alloc, w->recycle, &t.lock, &t.m));
+	bench_run(b, "magazine/take+give", OPS, run_magazine_pair, NULL, &t);
+	run_magazine_take(&t);
+	bench_run(b, "magazine/take", OPS, run_magazine_take, run_magazine_give, &t);
+	run_magazine_give(&t);
+	bench_run(b, "magazine/give", OPS, run_magazine_give, run_magazine_take, &t);
+	magazine_scaling(b, &t);
+	must(iof_magazines_is_valid(t.m) && iof_recycle_taken(w->recycle) == iof_magazines_held(t.m) ? 0 : -1);
+	iof_magazines_destroy(t.m);
+	iof_recycle_destroy(w->recycle);
+	close_world(w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct bench b = { "iova", argc > 1 && *argv[1] ? argv[1] : NULL, argc > 2 ? (unsigned)atoi(argv[2]) : 51 };
@@ -291,5 +439,6 @@ int main(int argc, char **argv)
 	bench_run(&b, "first_fit/holes/misaligned/1000000", OPS, run_pair, NULL, &w);
 	close_world(&w);
 	recycle(&b, &w, PAGE);
+	magazines(&b, &w);
 	return 0;
 }

@@ -368,6 +368,20 @@ bool iof_recycle_find(const struct iof_recycle *r, uint64_t at, struct iof_range
 	return !slot_is_free(w, slot);
 }
 
+unsigned iof_recycle_slot_shift(const struct iof_recycle *r, uint64_t at)
+{
+	const struct window *w = window_of(r, at);
+
+	return w ? w->shift : 0;
+}
+
+bool iof_recycle_is_ready(const struct iof_recycle *r, uint64_t length)
+{
+	unsigned shift = class_of(r, length);
+
+	return shift <= SHIFT && r->open[shift];
+}
+
 /* The first slot at or after `at` that is taken. */
 static bool window_first(const struct window *w, uint64_t at, struct iof_range *out)
 {

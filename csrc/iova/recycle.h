@@ -13,7 +13,7 @@
  *
  * The space may hold areas of the caller's too; the values of recycle's own areas are addresses of its own memory.
  *
- * Not locked.
+ * Not locked. For several threads: magazine.h.
  */
 #ifndef IOF_IOVA_RECYCLE_H
 #define IOF_IOVA_RECYCLE_H
@@ -39,6 +39,10 @@ uint64_t iof_recycle_size(const struct iof_recycle *r, uint64_t length);
 
 /* What is in use at `at`: a range that was taken, or an area of the caller's. False: nothing. */
 bool iof_recycle_find(const struct iof_recycle *r, uint64_t at, struct iof_range *out);
+
+/* log2 of the slots of the window that `at` lies in; 0: there is none. */
+unsigned iof_recycle_slot_shift(const struct iof_recycle *r, uint64_t at);
+bool iof_recycle_is_ready(const struct iof_recycle *r, uint64_t length); /* would a take find a slot without opening a window? length > 0 */
 
 /* The lowest such range that intersects `in`. */
 bool iof_recycle_first(const struct iof_recycle *r, struct iof_range in, struct iof_range *out);
