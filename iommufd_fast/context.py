@@ -12,20 +12,21 @@ from iommufd_fast._core import machines
 from iommufd_fast._core.commands import ContextHandle, DeviceHandle
 from iommufd_fast._core.handles import sweep
 from iommufd_fast._handle import Followers, Owned, Tables
-from iommufd_fast.access import Access
 from iommufd_fast.device import Device
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
 from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import LAST, Ioas
-from iommufd_fast.kernel import KernelDevice, VfioDevice, bind_vfio
 from iommufd_fast.machine import Machine, MachineDevice, SoftDevice
 from iommufd_fast.making import Maker
 from iommufd_fast.objects import ContextObject
-from iommufd_fast.records import ContextStats
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from iommufd_fast.access import Access
+    from iommufd_fast.kernel import KernelDevice, VfioDevice
+    from iommufd_fast.records import ContextStats
 
 
 class Iommufd(Maker, Owned):
@@ -78,8 +79,11 @@ class Iommufd(Maker, Owned):
             The device is open already.
         """
         self._h.check_open()
-        if isinstance(device, VfioDevice):
-            return bind_vfio(self, device)
+        if not isinstance(device, (SoftDevice, MachineDevice, int)):
+            from iommufd_fast.kernel import VfioDevice, bind_vfio
+
+            if isinstance(device, VfioDevice):
+                return bind_vfio(self, device)
         machine = self._engine()
         with machine._plugging:
             found = self._choose(machine, device)
@@ -234,6 +238,8 @@ class Iommufd(Maker, Owned):
 
     def stats(self) -> ContextStats:
         """Counters of this moment."""
+        from iommufd_fast.records import ContextStats
+
         each = [ioas.stats() for ioas in self.ioases]
         totals = (sum(s.mappings for s in each), sum(s.bytes_mapped for s in each))
         return ContextStats(len(self._devices), len(self.endpoints), len(each), len(self.hwpts), *totals)

@@ -11,7 +11,6 @@ from iommufd_fast._core import machines
 from iommufd_fast._core import objects as core
 from iommufd_fast._handle import Owned
 from iommufd_fast.errors import check, failed
-from iommufd_fast.guest import entries_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -26,6 +25,7 @@ class ContextObject(Owned):
     id: int
     _gone: bool = False
     _kind: str = "object"
+    _has_file: bool = False
 
     def _what(self) -> str:
         return f"{self._kind} {self.id} of {self.context._h.name}"
@@ -81,6 +81,8 @@ def invalidate(target: Any, data_type: Any, entries: Any, entry_length: int | No
     """Tell a driver what a guest has changed; see `Hwpt.invalidate`."""
     target._check()
     if not hasattr(data_type, "__index__"):
+        from iommufd_fast.guest import entries_of
+
         data_type, entries, entry_length = entries_of(data_type)
     data, size, n = _entries(entries, entry_length)
     kind = machines.as_u64(data_type, "data_type", 0xFFFFFFFF)

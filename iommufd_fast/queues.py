@@ -49,6 +49,7 @@ class Queue(ContextObject, Generic[T]):
     record goes to one of them.
     """
 
+    _has_file = True
     _file: QueueHandle
     _wake: _Wake
     _lock: threading.Lock
