@@ -54,13 +54,9 @@ class ContextObject(Owned):
         """
         if self.closed or self.context._h.forked:
             return
-        if not self.context._names.begin_closing(self):
-            return  # another thread does it; the number may be another's when we come to it
-        try:
-            if not self.closed:
+        with self.context._names.closing(self) as mine:
+            if mine and not self.closed:
                 self._destroy()
-        finally:
-            self.context._names.end_closing(self)
 
     def _destroy(self) -> None:
         err = self.context._h.destroy(self.id)
