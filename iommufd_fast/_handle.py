@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 from weakref import ref
 
@@ -48,16 +50,23 @@ class Tables:
             if table.get(number) is handle:
                 del table[number]
 
-    def begin_closing(self, handle: object) -> bool:
-        """Whether this thread is the one that closes it."""
+    @contextmanager
+    def closing(self, handle: object) -> Iterator[bool]:
+        """Whether this thread is the one that closes it. Else another does, and its number may be reused soon."""
         with self._lock:
             mine = id(handle) not in self._closing
             self._closing.add(id(handle))
-        return mine
+        try:
+            yield mine
+        finally:
+            if mine:
+                with self._lock:
+                    self._closing.discard(id(handle))
 
-    def end_closing(self, handle: object) -> None:
-        with self._lock:
-            self._closing.discard(id(handle))
+
+def by_id(table: dict[int, Any]) -> tuple[Any, ...]:
+    """Its handles, while others may come and go."""
+    return tuple(handle for _, handle in sorted(table.copy().items()))
 
 
 class Owned:

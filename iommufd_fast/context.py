@@ -11,21 +11,22 @@ from iommufd_fast import uapi
 from iommufd_fast._core import machines
 from iommufd_fast._core.commands import ContextHandle, DeviceHandle
 from iommufd_fast._core.handles import sweep
-from iommufd_fast._handle import Followers, Owned, Tables
-from iommufd_fast.access import Access
+from iommufd_fast._handle import Followers, Owned, Tables, by_id
 from iommufd_fast.device import Device
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
 from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import LAST, Ioas
-from iommufd_fast.kernel import KernelDevice, VfioDevice, bind_vfio
 from iommufd_fast.machine import Machine, MachineDevice, SoftDevice
 from iommufd_fast.making import Maker
 from iommufd_fast.objects import ContextObject
-from iommufd_fast.records import ContextStats
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from iommufd_fast.access import Access
+    from iommufd_fast.kernel import KernelDevice, VfioDevice
+    from iommufd_fast.records import ContextStats
 
 
 class Iommufd(Maker, Owned):
@@ -78,8 +79,11 @@ class Iommufd(Maker, Owned):
             The device is open already.
         """
         self._h.check_open()
-        if isinstance(device, VfioDevice):
-            return bind_vfio(self, device)
+        if not isinstance(device, (SoftDevice, MachineDevice, int)):
+            from iommufd_fast.kernel import VfioDevice, bind_vfio
+
+            if isinstance(device, VfioDevice):
+                return bind_vfio(self, device)
         machine = self._engine()
         with machine._plugging:
             found = self._choose(machine, device)
@@ -196,12 +200,12 @@ class Iommufd(Maker, Owned):
     @property
     def devices(self) -> tuple[Device, ...]:
         """Devices that are bound, by id."""
-        return _by_id(self._devices)
+        return by_id(self._devices)
 
     @property
     def ioases(self) -> tuple[Ioas, ...]:
         """Address spaces, by id."""
-        return _by_id(self._ioases)
+        return by_id(self._ioases)
 
     @property
     def hwpts(self) -> tuple[Hwpt, ...]:
@@ -209,7 +213,7 @@ class Iommufd(Maker, Owned):
         for endpoint in self.endpoints:
             if endpoint.hwpt_id is not None:
                 self._hwpt_by_id(endpoint.hwpt_id)
-        return _by_id(self._hwpts)
+        return by_id(self._hwpts)
 
     @property
     def accesses(self) -> tuple[Access, ...]:
@@ -234,6 +238,8 @@ class Iommufd(Maker, Owned):
 
     def stats(self) -> ContextStats:
         """Counters of this moment."""
+        from iommufd_fast.records import ContextStats
+
         each = [ioas.stats() for ioas in self.ioases]
         totals = (sum(s.mappings for s in each), sum(s.bytes_mapped for s in each))
         return ContextStats(len(self._devices), len(self.endpoints), len(each), len(self.hwpts), *totals)
@@ -270,16 +276,15 @@ class Iommufd(Maker, Owned):
             return
         if self._h.forked:
             self._close_all(forked=True)
-        elif self._names.begin_closing(self):  # else another thread does it
-            try:
+            return
+        with self._names.closing(self) as mine:
+            if mine:
                 self._close_all(forked=False)
-            finally:
-                self._names.end_closing(self)
 
     def _close_all(self, forked: bool) -> None:
         if not forked:
             self._close_files()
-        for device in list(self._devices.values()):
+        for device in self.devices:
             device.close()
         self._h.close()
         handles: list[Ioas | ContextObject] = [*self._ioases.values(), *self._hwpts.values(), *self._objects.values()]
@@ -293,7 +298,3 @@ class Iommufd(Maker, Owned):
             return f"<Iommufd {self._h.name}, {'closed' if self.closed else 'of the parent process'}>"
         where = repr(self.machine) if self.machine else "the kernel"
         return f"<Iommufd {self._h.name}: {len(self._devices)} devices, {len(self._ioases)} IOASes on {where}>"
-
-
-def _by_id(table: dict[int, Any]) -> tuple[Any, ...]:
-    return tuple(handle for _, handle in sorted(table.copy().items()))

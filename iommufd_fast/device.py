@@ -14,7 +14,6 @@ from iommufd_fast._core.commands import DeviceHandle
 from iommufd_fast._handle import Owned
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import IommufdError, check, failed
-from iommufd_fast.hwinfo import HwInfo, hw_info
 from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import Ioas
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from iommufd_fast.context import Iommufd
+    from iommufd_fast.hwinfo import HwInfo
 
 Segments = Sequence[tuple[int, int]]
 Request = bool | float | None
@@ -142,6 +142,8 @@ class Device(Owned):
     def hw_info(self) -> HwInfo:
         """What GET_HW_INFO tells of the IOMMU behind it."""
         self._h.check_open()
+        from iommufd_fast.hwinfo import hw_info
+
         answer = core.hw_info(self.context._h, self.id)
         return hw_info(*check(answer, "hw_info", f"no hardware information about {self.name}"))
 

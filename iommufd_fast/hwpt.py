@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from iommufd_fast._core import batch, dirtyset, machines
-from iommufd_fast._core._picture import svg
+from iommufd_fast._core import batch, machines
 from iommufd_fast.errors import check
-from iommufd_fast.guest import GuestData
 from iommufd_fast.objects import ContextObject, dirty_tracking, invalidate
-from iommufd_fast.records import LeafInfo
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from iommufd_fast.faults import FaultQueue
+    from iommufd_fast.guest import GuestData
     from iommufd_fast.ioas import Ioas
+    from iommufd_fast.records import LeafInfo
     from iommufd_fast.viommu import Viommu
+
+    Invalidation = int | GuestData | Iterable[GuestData]
 
 LAST = 2**64 - 1
 _PROTS = ("", "r", "w", "rw")
-Invalidation = int | GuestData | Iterable[GuestData]
 _ROOM = 4096  # ranges in one call
 _MOST_BITS = 1 << 40
 
@@ -112,6 +112,8 @@ class Hwpt(ContextObject):
         Invalid
             It is nested: its entries are in the guest's memory.
         """
+        from iommufd_fast.records import LeafInfo
+
         self._check()
         at, last = machines.as_u64(start, "start"), machines.as_u64(last, "last")
         while at <= last:
@@ -126,6 +128,8 @@ class Hwpt(ContextObject):
     def _repr_svg_(self) -> str | None:
         if self.closed or (self.parent is not None):
             return None
+        from iommufd_fast._core._picture import svg
+
         return svg(self.leaves(), f"{self!r}: {self.ioas!r}")
 
     # -- dirty pages --------------------------------------------------------------------------------------------------
@@ -220,6 +224,8 @@ class Hwpt(ContextObject):
         return array if as_ == "array" else iter(list(map(tuple, array.tolist())))
 
     def _dirty(self, start: int, last: int, clear: bool) -> Iterator[tuple[NDArray[np.uint64], bool]]:
+        from iommufd_fast._core import dirtyset
+
         at: int | None = start
         while at is not None:
             answer = dirtyset.ranges(self.context._h, self.id, at, last, clear, _ROOM)
@@ -237,6 +243,8 @@ class Hwpt(ContextObject):
         bits = (last - start >> shift) + 1
         if bits > _MOST_BITS:
             raise ValueError(f"a bitmap of {bits} bits is too large; ask for ranges, or use a larger page_size")
+        from iommufd_fast._core import dirtyset
+
         bitmap = np.zeros((bits + 7) // 8, np.uint8)
         for found, _ in self._dirty(start, last, clear):
             dirtyset.mark(bitmap, np.ascontiguousarray(found), start, shift)

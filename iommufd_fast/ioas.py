@@ -10,14 +10,12 @@ import numpy as np
 
 from iommufd_fast import uapi
 from iommufd_fast._core import batch, filemap, handles, machines
-from iommufd_fast._core._picture import svg
 from iommufd_fast._core.ioascore import access_flags
 from iommufd_fast._core.origins import origin
 from iommufd_fast.addressing import Addressing
 from iommufd_fast.endpoint import Endpoint, endpoints_of
 from iommufd_fast.errors import check, failed
 from iommufd_fast.memory import DriverMemory
-from iommufd_fast.records import IoasStats, LeafInfo, MappingInfo
 from iommufd_fast.reshaping import Reshaping
 from iommufd_fast.sharing import LAST
 
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from iommufd_fast.context import Iommufd
     from iommufd_fast.hwpt import Hwpt
+    from iommufd_fast.records import IoasStats, MappingInfo
 
 _ACCESS = {2: "w", 4: "r", 6: "rw"}
 _POLICIES = machines.POLICIES
@@ -194,6 +193,8 @@ class Ioas(DriverMemory, Addressing, Reshaping):
 
     def mappings(self) -> Iterator[MappingInfo]:
         """List the mappings, ascending; what changes meanwhile may or may not be seen."""
+        from iommufd_fast.records import MappingInfo
+
         start = 0
         while start <= LAST:
             self.check_open()
@@ -223,6 +224,9 @@ class Ioas(DriverMemory, Addressing, Reshaping):
         """For notebooks: the entries of its first page table, or without one its mappings."""
         if self.closed or self.context._h.forked:
             return None
+        from iommufd_fast._core._picture import svg
+        from iommufd_fast.records import LeafInfo
+
         tables = [h for h in self.hwpts if h.parent is None]
         if tables:
             return svg(tables[0].leaves(), repr(self)[1:-1])
@@ -231,6 +235,8 @@ class Ioas(DriverMemory, Addressing, Reshaping):
 
     def stats(self) -> IoasStats:
         """Counters of this moment."""
+        from iommufd_fast.records import IoasStats
+
         self.check_open()
         return IoasStats(**check(self.context._h.ioas_stats(self.id), "stats", f"no stats of {self._what()}"))
 
@@ -251,13 +257,9 @@ class Ioas(DriverMemory, Addressing, Reshaping):
         """
         if self.closed or self.context._h.forked:
             return
-        if not self.context._names.begin_closing(self):
-            return  # another thread does it; the number may be another's when we come to it
-        try:
-            if not self.closed:
+        with self.context._names.closing(self) as mine:
+            if mine and not self.closed:
                 self._destroy()
-        finally:
-            self.context._names.end_closing(self)
 
     def _destroy(self) -> None:
         if self._caches and not self._holders():

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iommufd_fast._core import machines
-from iommufd_fast._core.capsules import of_machine
-from iommufd_fast._core.heldmemory import HeldMemory, hold_memory
 from iommufd_fast.errors import check
-from iommufd_fast.remedies import refused_hold
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, CapsuleType
 
+    from iommufd_fast._core.heldmemory import HeldMemory
     from iommufd_fast.context import Iommufd
     from iommufd_fast.dmabuf import DmaBuf
 
@@ -125,6 +123,8 @@ class Machine:
         name = f"machine {preset!r} at {id(self):#x}"
         made = machines.create_machine(_choice("preset", preset, machines.PRESETS), counts, *numbers, name, policy)
         if isinstance(made, int) and policy == "io_uring":
+            from iommufd_fast.remedies import refused_hold
+
             raise refused_hold(made, "machine", f"cannot create {name} with policy 'io_uring'", 0)
         self._core: machines.MachineHandle = check(made, "machine", f"cannot create {name}")
         self._plugging = threading.Lock()
@@ -189,18 +189,24 @@ class Machine:
         OutOfMemory
             The limit of locked memory; the sentence says what is needed. ``iommufd-fast limits`` shows it.
         """
+        from iommufd_fast._core.heldmemory import HeldMemory, hold_memory
+
         name = self._core.policy if policy is None else policy
         number = _choice("policy", name, machines.POLICIES)
         writable = _choice("access", access, {"rw": 1, "r": 0})
         made = hold_memory(self._core, memory, length, number, bool(writable), name)
         if isinstance(made, HeldMemory):
             return made
+        from iommufd_fast.remedies import refused_hold
+
         err, address, size = made
         raise refused_hold(err, "map", f"cannot hold {size:#x} bytes at address {address:#x} by {name!r}", size)
 
     @property
     def capsule(self) -> CapsuleType:
         """A capsule named "struct iof_machine *", for extension modules that bring devices."""
+        from iommufd_fast._core.capsules import of_machine
+
         return of_machine(self._core)
 
     @property

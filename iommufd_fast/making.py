@@ -7,27 +7,25 @@ import errno
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from iommufd_fast import uapi
-from iommufd_fast._core import kernelfile, machines
+from iommufd_fast._core import machines
 from iommufd_fast._core import objects as core
-from iommufd_fast._core.capsules import of_handle
 from iommufd_fast._core.commands import ContextHandle
 from iommufd_fast._handle import Followers, Tables
-from iommufd_fast.access import Access, OnUnmap
 from iommufd_fast.device import Device
 from iommufd_fast.errors import check, failed
-from iommufd_fast.faults import FaultQueue
-from iommufd_fast.guest import GuestData
 from iommufd_fast.hwpt import Hwpt
 from iommufd_fast.ioas import Ioas
 from iommufd_fast.machine import Machine, MachineDevice, SoftDevice
 from iommufd_fast.objects import ContextObject
-from iommufd_fast.queues import Queue
-from iommufd_fast.viommu import Region, Vdevice, Viommu
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what few programs use is imported where it is used: importing the package shall be quick
     from typing_extensions import Buffer, CapsuleType
 
+    from iommufd_fast.access import Access, OnUnmap
     from iommufd_fast.context import Iommufd
+    from iommufd_fast.faults import FaultQueue
+    from iommufd_fast.guest import GuestData
+    from iommufd_fast.viommu import Region, Viommu
 
 Made = TypeVar("Made", bound=ContextObject)
 
@@ -48,6 +46,8 @@ class Maker:
         cls, where: str | int, iova: str, why: str, over: Machine | None = None, null: bool = False
     ) -> Self:
         """Open /dev/iommu; `over` and `null` bring something else in its place, for tests and measurements."""
+        from iommufd_fast._core import kernelfile
+
         handle = ContextHandle()
         err = kernelfile.open_context(handle, where, iova, over._core if over else None, null)
         check(err, "kernel open", f"cannot open {where if isinstance(where, str) else f'descriptor {where}'}")
@@ -119,6 +119,10 @@ class Maker:
         NotSupported
             The device's IOMMU cannot do what flags or data ask for.
         """
+        from iommufd_fast.faults import FaultQueue
+        from iommufd_fast.guest import GuestData
+        from iommufd_fast.viommu import Viommu
+
         if not isinstance(device, Device) or not isinstance(target, (Ioas, Hwpt, Viommu)):
             raise TypeError("hwpt() takes a Device and an Ioas, a Hwpt or a Viommu")
         self._own(device=device, target=target)
@@ -142,6 +146,8 @@ class Maker:
 
     def fault_queue(self: Iommufd) -> FaultQueue:  # type: ignore[misc]
         """Make a queue for page requests of devices; see `hwpt`'s `fault`."""
+        from iommufd_fast.faults import FaultQueue
+
         answer = core.fault_queue_alloc(self._h)
         number, fd = check(answer, "fault_queue", f"cannot make a fault queue in {self._h.name}")
         return self._keep(FaultQueue._open(f"fault queue {number}", fd, context=self, id=number))
@@ -168,6 +174,8 @@ class Maker:
         NotSupported
             The device's IOMMU has no vIOMMUs of that type.
         """
+        from iommufd_fast.viommu import Viommu
+
         if not isinstance(device, Device) or not isinstance(parent, Hwpt):
             raise TypeError("viommu() takes a Device and a Hwpt")
         self._own(device=device, parent=parent)
@@ -198,6 +206,8 @@ class Maker:
             that unmaps, and may give back pins. Those that it leaves are given back afterwards. An exception in it
             cannot go to the caller and is given to ``sys.unraisablehook``.
         """
+        from iommufd_fast.access import Access
+
         if on_unmap is not None and not callable(on_unmap):
             raise TypeError(f"on_unmap must be callable, not {on_unmap!r}")
         if on_unmap is not None and not pin:
@@ -215,6 +225,8 @@ class Maker:
 
     def mmap(self: Iommufd, offset: int, length: int) -> Region:  # type: ignore[misc]
         """Map memory that a vIOMMU shares: offset and length as its driver told them."""
+        from iommufd_fast.viommu import Region
+
         start, size = machines.as_u64(offset, "offset"), machines.as_u64(length, "length", (1 << 63) - 1)
         region = Region.__new__(Region)
         check(region._begin(self._h, start, size), "mmap", f"cannot map {size:#x} bytes at offset {start:#x}")
@@ -232,6 +244,8 @@ class Maker:
     @property
     def capsule(self: Iommufd) -> CapsuleType:  # type: ignore[misc]
         """A capsule named "struct iof_handle *" for extension modules; valid until this is closed."""
+        from iommufd_fast._core.capsules import of_handle
+
         return of_handle(self._h)
 
     # -- keeping handles true -----------------------------------------------------------------------------------------
@@ -239,7 +253,7 @@ class Maker:
     def _device_gone(self, device: Device) -> None:
         """What the engine destroys with a device."""
         for made in list(self._objects.values()):
-            if isinstance(made, Vdevice) and made.device is device:
+            if made._kind == "vDEVICE" and getattr(made, "device", None) is device:
                 self._names.drop(self._objects, made)
                 made._end("went with its device")
 
@@ -252,5 +266,5 @@ class Maker:
         for region in list(self._regions):
             region._abandon()
         for made in list(self._objects.values()):
-            if isinstance(made, Queue):
+            if made._has_file:
                 made._end("was closed with its context")

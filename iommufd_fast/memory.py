@@ -6,18 +6,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from iommufd_fast._core import sglist
 from iommufd_fast._core.ioascore import access_flags
 from iommufd_fast._core.mapping import Mapping
 from iommufd_fast._handle import Followers
-from iommufd_fast.arena import DmaArena
-from iommufd_fast.dmaarray import DmaArray, make_array
-from iommufd_fast.mapcache import MapCache
 from iommufd_fast.sharing import Sharing
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
     from typing_extensions import Buffer
+
+    from iommufd_fast.arena import DmaArena
+    from iommufd_fast.dmaarray import DmaArray
+    from iommufd_fast.mapcache import MapCache
 
 
 class DriverMemory(Sharing):
@@ -65,6 +65,8 @@ class DriverMemory(Sharing):
         IommufdError
             ENOMEM: no memory of that kind. EINVAL: no such node, or page size. Or as for `map`.
         """
+        from iommufd_fast.dmaarray import make_array
+
         self.check_open()
         return make_array(self, shape, dtype, page, numa, shared, iova, access)
 
@@ -90,6 +92,8 @@ class DriverMemory(Sharing):
         poison : bool
             Fill what is given back, and count what somebody writes there afterwards (``stats().late_writes``).
         """
+        from iommufd_fast.arena import DmaArena
+
         self.check_open()
         return DmaArena._new(self, region, limit, page, numa, poison)
 
@@ -121,6 +125,8 @@ class DriverMemory(Sharing):
             Hold each buffer's memory until it is unmapped. False: only while it is in use; whoever frees it then has to
             `invalidate` it first (or `watch`).
         """
+        from iommufd_fast.mapcache import MapCache
+
         self.check_open()
         cache = MapCache._new(self, access, max_bytes, max_entries, max_joined, join, watch, keep)
         self.__dict__.setdefault("_caches", Followers()).add(cache)
@@ -155,6 +161,8 @@ class DriverMemory(Sharing):
         IommufdError
             ``.index`` is the entry that was refused. Nothing is mapped.
         """
+        from iommufd_fast._core import sglist
+
         return sglist.map_sg(self, buffers, iova, access_flags(access), trusted)
 
     def _end_caches(self) -> None:

@@ -11,7 +11,6 @@ from iommufd_fast._core import machines
 from iommufd_fast._core import objects as core
 from iommufd_fast._handle import Owned
 from iommufd_fast.errors import check, failed
-from iommufd_fast.guest import entries_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -26,6 +25,7 @@ class ContextObject(Owned):
     id: int
     _gone: bool = False
     _kind: str = "object"
+    _has_file: bool = False
 
     def _what(self) -> str:
         return f"{self._kind} {self.id} of {self.context._h.name}"
@@ -54,13 +54,9 @@ class ContextObject(Owned):
         """
         if self.closed or self.context._h.forked:
             return
-        if not self.context._names.begin_closing(self):
-            return  # another thread does it; the number may be another's when we come to it
-        try:
-            if not self.closed:
+        with self.context._names.closing(self) as mine:
+            if mine and not self.closed:
                 self._destroy()
-        finally:
-            self.context._names.end_closing(self)
 
     def _destroy(self) -> None:
         err = self.context._h.destroy(self.id)
@@ -81,6 +77,8 @@ def invalidate(target: Any, data_type: Any, entries: Any, entry_length: int | No
     """Tell a driver what a guest has changed; see `Hwpt.invalidate`."""
     target._check()
     if not hasattr(data_type, "__index__"):
+        from iommufd_fast.guest import entries_of
+
         data_type, entries, entry_length = entries_of(data_type)
     data, size, n = _entries(entries, entry_length)
     kind = machines.as_u64(data_type, "data_type", 0xFFFFFFFF)

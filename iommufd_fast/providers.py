@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from pathlib import Path
 
 import numpy as np
 
 from iommufd_fast import uapi
-from iommufd_fast._core.kernelfile import CHOICES
 from iommufd_fast.context import Iommufd
 from iommufd_fast.errors import IommufdError
 from iommufd_fast.machine import Machine, default_machine
@@ -43,7 +41,7 @@ def open(
     IommufdError
         The kernel refused: there is no such file (ENOENT, ENODEV), or no permission (EACCES).
     """
-    if iova not in CHOICES:
+    if iova != "own" and iova not in (CHOICES := _choices()):
         raise ValueError(f"iova must be one of {', '.join(map(repr, CHOICES))}, not {iova!r}")
     if machine is not None and not isinstance(machine, Machine):
         raise TypeError(f"machine must be a Machine, not {type(machine).__name__}")
@@ -64,8 +62,16 @@ def open(
     return Iommufd._open_kernel(path, iova, f"{path} was asked for")
 
 
+def _choices() -> dict[str, int]:
+    from iommufd_fast._core.kernelfile import CHOICES
+
+    return CHOICES
+
+
 def _require_iommufd(fd: int) -> None:
     """Refuse what is no iommufd before it is taken over; asking for an option changes nothing."""
+    import fcntl
+
     ask = np.zeros((), uapi.OPTION)
     ask["size"], ask["option_id"], ask["op"] = ask.itemsize, uapi.Option.RLIMIT_MODE, uapi.OptionOp.GET
     try:

@@ -49,6 +49,7 @@ class Queue(ContextObject, Generic[T]):
     record goes to one of them.
     """
 
+    _has_file = True
     _file: QueueHandle
     _wake: _Wake
     _lock: threading.Lock
@@ -176,16 +177,11 @@ class Queue(ContextObject, Generic[T]):
         if self._file.forked or (self._file.closed and (self._gone or self.context.closed)):
             self._file.close()
             return
-        if not self.context._names.begin_closing(self):
-            return  # another thread does it
-        try:
-            self._shut_and_destroy()
-        finally:
-            self.context._names.end_closing(self)
+        with self.context._names.closing(self) as mine:
+            if mine and not self._gone:
+                self._shut_and_destroy()
 
     def _shut_and_destroy(self) -> None:
-        if self._gone:
-            return
         users = self._holders()
         if users:
             raise failed(errno.EBUSY, "destroy", f"cannot destroy {self._what()}", holders=f" by {', '.join(users)}")

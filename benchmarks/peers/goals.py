@@ -45,6 +45,7 @@ NOTES = {
     "ioctl": "the peer's command is a cheap one of a pipe, with its struct packed; ours does the whole mapping",
     "vm": "on a kernel in QEMU (make peers KERNEL=PATH); the peer is the same proportion when the kernel chooses the "
     "IOVAs, from C",
+    "stub": "the ioctl is a C function that only returns 0; what is timed is the whole map, with the choice of an IOVA",
     "growth": "growth of the process from 1 000 to 10^6 dense 4 KiB mappings, without Python handles",
 }
 
@@ -173,6 +174,7 @@ SPARSE = [
 
 PYTHON = [
     Goal("Python: ioas.map(ndarray) over the C call", "python:map_over_c", "", 150),
+    Goal("Python: ioas.map(ndarray) over the raw ioctl, stubbed kernel", "python:map_stubbed", "", 200, note="stub"),
     Goal("Python: map_many, trusted, per entry over C", "python:map_many_over_c", "", 10),
     Goal("Python: import, over NumPy's own", "python:import", "", 60, unit="ms"),
     Goal("Python: opening the engine", "python:open", "", 50_000),
