@@ -5,10 +5,10 @@
     make benchmark ARGS="-k unmap"     some
     make benchmark-compare             the same again, beside the run that was kept last
 
-One file per floor (`test_iova`, `test_pagetable`, `test_pages`, `test_memory`) and one for the whole path (`test_path`);
-seeds are fixed, and every benchmark checks what it did. The kernel provider needs a kernel: `iommufd-fast bench --vm`.
- Each benchmark names in ``extra_info`` how many operations one of its calls does. The JSON files hold the
-machine's facts under ``machine_info``.
+One file per floor (`test_iova`, `test_pagetable`, `test_pages`, `test_memory`) and one for the whole path
+(`test_path`); seeds are fixed, and every benchmark checks what it did. The kernel provider needs a kernel:
+`iommufd-fast bench --vm`. Each benchmark names in ``extra_info`` how many operations one of its calls does. The JSON
+files hold the machine's facts under ``machine_info``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Engine:
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     made = Engine(request.param)
     yield made
-    assert made.ioas.stats().mappings == request.param, "a benchmark left something mapped, or unmapped what is not its own"
+    assert made.ioas.stats().mappings == request.param, "something else is mapped than before the benchmark"
     made.close()
 
 
