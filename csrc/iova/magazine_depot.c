@@ -117,6 +117,18 @@ static int add_slot(struct iof_magazines *m, struct iofi_magazine *g, unsigned s
 	return 0;
 }
 
+/* What came first from recycle is what is taken first. */
+static void reverse(struct iofi_magazine *g)
+{
+	struct iofi_slot t;
+
+	for (uint32_t i = 0, j = iofi_count(g); i + 1 < j; i++) {
+		t = g->slot[i];
+		g->slot[i] = g->slot[--j];
+		g->slot[j] = t;
+	}
+}
+
 int iofi_refill(struct iof_magazines *m, struct iofi_cache *c, unsigned shift)
 {
 	unsigned k = shift - IOFI_CLASS_LOW;
@@ -134,6 +146,7 @@ int iofi_refill(struct iof_magazines *m, struct iofi_cache *c, unsigned shift)
 	do /* full, so that a line of a card is one thread's; but no window is opened for more than one slot */
 		rc = add_slot(m, g, shift);
 	while (!rc && iofi_count(g) < g->room && iof_recycle_is_ready(m->recycle, UINT64_C(1) << shift));
+	reverse(g);
 	return iofi_count(g) ? 0 : rc;
 }
 

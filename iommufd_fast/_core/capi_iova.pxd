@@ -86,3 +86,20 @@ cdef extern from "iova/recycle.h" nogil:
     void iof_recycle_trim(iof_recycle *r)
     void iof_recycle_retire(iof_recycle *r)
     bint iof_recycle_is_valid(const iof_recycle *r)
+
+cdef extern from "iova/magazine.h" nogil:
+    struct iof_magazines:
+        pass
+    int iof_magazines_create(iof_alloc *a, iof_recycle *r, iof_lock *lock, iof_magazines **out)
+    void iof_magazines_destroy(iof_magazines *m)
+    int iof_magazine_take(iof_magazines *m, uint64_t length, uint64_t *iova)
+    int iof_magazine_give(iof_magazines *m, uint64_t iova, uint64_t length)
+    int iof_magazines_take(iof_magazines *m, uint64_t length, uint64_t *iova)
+    int iof_magazines_give(iof_magazines *m, uint64_t iova, uint64_t length)
+    bint iof_magazines_find(const iof_magazines *m, uint64_t at, iof_range *out)
+    bint iof_magazines_first(const iof_magazines *m, iof_range in_, iof_range *out)
+    uint64_t iof_magazines_held(const iof_magazines *m)
+    void iof_magazines_trim(iof_magazines *m)
+    void iof_magazines_retire(iof_magazines *m)
+    void iof_magazines_forked(iof_magazines *m)
+    bint iof_magazines_is_valid(const iof_magazines *m)

@@ -39,7 +39,8 @@ cdef class IovaSpace(SpaceCore):
 
     Notes
     -----
-    Thread-safe. Ranges are ``(start, last)``, both inclusive; an address may reach 2**64-1. Automatic placement keeps away from the
+    Thread-safe; batches of a ``recycle`` space run side by side, each thread with magazines of its own. What lies in them is free for whoever asks, and
+    for whoever needs it when the space is full. A forked child has the space as it was, but nobody else's batch goes on there. Ranges are ``(start, last)``, both inclusive; an address may reach 2**64-1. Automatic placement keeps away from the
     first and the last 4 KiB. Errors of the space are OSError with an errno: ENOSPC no room, EEXIST meets a used range, EINVAL
     meets a reserved one, EADDRINUSE, ENOENT nothing there, ENOMEM. A closed space raises ValueError.
     """
@@ -154,17 +155,12 @@ cdef class IovaSpace(SpaceCore):
         out = np.empty(len(wanted), dtype=np.uint64)
         cdef const uint64_t *n = data(wanted)
         cdef uint64_t *iova = data(out)
-        cdef Py_ssize_t i = 0, k, count = len(wanted)
-        cdef int rc = 0
-        self.enter()
+        cdef Py_ssize_t i = 0, count = len(wanted)
+        cdef int rc
+        self.enter_batch()
         with nogil:
-            while i < count and not rc:
-                rc = self.take(n[i], addr, &iova[i])
-                i += not rc
-            if rc:
-                for k in range(i):
-                    self.give(iova[k], n[k])
-            iof_lock_drop(&self.lock)
+            rc = self.take_many(n, count, addr, iova, &i)
+            self.leave_batch()
         if rc:
             fail(rc, f"alloc_many: lengths[{i}] is {n[i]}; nothing was taken")
         return out
@@ -184,16 +180,16 @@ cdef class IovaSpace(SpaceCore):
         cdef const uint64_t *n = data(sizes)
         cdef Py_ssize_t i, bad = -1, refused = 0, count = len(where)
         cdef int rc, first_rc = 0
-        self.enter()
+        self.enter_batch()
         with nogil:
             for i in range(count):
-                rc = self.give(at[i], n[i])
+                rc = self.give_one(at[i], n[i])
                 if rc:
                     refused += 1
                     if bad < 0:
                         bad = i
                         first_rc = rc
-            iof_lock_drop(&self.lock)
+            self.leave_batch()
         if refused:
             fail(first_rc, f"free_many: {refused} of {count} refused, the first iovas[{bad}] = 0x{at[bad]:x}")
 
@@ -241,8 +237,8 @@ cdef class IovaSpace(SpaceCore):
     def is_valid(self):
         """Re-derive everything inside and compare; slow, for tests."""
         cdef bint ok
-        self.enter()
+        self.enter(alone=True)
         with nogil:
-            ok = iof_space_is_valid(self.space) and (self.recycle == NULL or iof_recycle_is_valid(self.recycle))
+            ok = iof_space_is_valid(self.space) and (self.magazines == NULL or iof_magazines_is_valid(self.magazines))
             iof_lock_drop(&self.lock)
         return ok

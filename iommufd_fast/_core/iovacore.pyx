@@ -2,7 +2,8 @@
 """SpaceCore: the half of IovaSpace that changes one thing at a time.
 
 Every method takes the space's own lock for as long as it runs in C. With the GIL held the lock is only tried; when another
-thread has it, the GIL is released and only then does this one wait. Batches run without the GIL.
+thread has it, the GIL is released and only then does this one wait. Batches run without the GIL; those of a recycle space take from magazines of their
+thread, without the lock.
 """
 from libc.errno cimport EINVAL, ENOENT
 from libc.stdint cimport uint64_t
@@ -10,6 +11,7 @@ from libc.stdlib cimport free as c_free, malloc as c_malloc
 
 from iommufd_fast._core.args cimport u64
 from iommufd_fast._core.capi_iova cimport *
+from iommufd_fast._core.iovashared cimport SpaceShared
 
 from iommufd_fast._core._fail import fail
 
@@ -25,36 +27,8 @@ cdef iof_range span(object start, object last) except *:
     return r
 
 
-cdef class SpaceCore:
+cdef class SpaceCore(SpaceShared):
     """One change at a time; see `IovaSpace`, which adds batches and iteration."""
-
-    def __cinit__(self, *, str policy="recycle", granule=4096):
-        cdef int rc
-        if policy not in ("recycle", "first_fit"):
-            raise ValueError(f"policy is {policy!r}; it must be 'recycle' or 'first_fit'")
-        self.granule = u64(granule, "granule")
-        if not iof_is_pow2(self.granule) or self.granule > IOF_SPACE_CAP:
-            raise ValueError(f"granule is {self.granule}; it must be a power of two up to {IOF_SPACE_CAP}")
-        iof_alloc_init_heap(&self.heap)
-        iof_lock_init(&self.lock, False)
-        rc = iof_space_create(&self.heap, &self.space)
-        if not rc and policy == "recycle":
-            rc = iof_recycle_create(&self.heap, self.space, self.granule, &self.recycle)
-        if rc:
-            fail(rc, "no memory for an IovaSpace")
-
-    def __dealloc__(self):
-        iof_recycle_destroy(self.recycle)
-        iof_space_destroy(self.space)
-
-    cdef int enter(self) except -1:
-        if not iof_lock_try(&self.lock):
-            with nogil:
-                iof_lock_take(&self.lock)
-        if self.space == NULL:
-            iof_lock_drop(&self.lock)
-            raise ValueError("this IovaSpace is closed")
-        return 0
 
     cdef int place(self, uint64_t length, uint64_t addr, uint64_t *iova) noexcept nogil:
         cdef uint64_t size
@@ -67,7 +41,7 @@ cdef class SpaceCore:
         cdef uint64_t size
         cdef int rc
         if self.recycle != NULL and not addr:
-            return iof_recycle_take(self.recycle, length, iova)
+            return iof_magazines_take(self.magazines, length, iova)
         rc = self.place(length, addr, iova)
         if rc:
             return rc
@@ -81,7 +55,7 @@ cdef class SpaceCore:
         cdef uint64_t size
         cdef int rc = -ENOENT
         if self.recycle != NULL:
-            rc = iof_recycle_give(self.recycle, iova, length)
+            rc = iof_magazines_give(self.magazines, iova, length)
         if rc != -ENOENT:
             return rc
         if not length or not iof_align_up(length, self.granule, &size) or iof_range_make(iova, size, &r):
@@ -93,10 +67,38 @@ cdef class SpaceCore:
         iof_space_remove(self.space, iova)
         return 0
 
+    cdef int take_many(self, const uint64_t *n, Py_ssize_t count, uint64_t addr, uint64_t *iova, Py_ssize_t *failed) noexcept nogil:
+        cdef bint locked = not self.shared or addr
+        cdef Py_ssize_t i = 0, k
+        cdef int rc = 0
+        if locked:
+            iof_lock_take(&self.lock)
+        while i < count and not rc:
+            rc = self.take(n[i], addr, &iova[i]) if locked else iof_magazine_take(self.magazines, n[i], &iova[i])
+            i += not rc
+        for k in range(i if rc else 0):
+            if locked:
+                self.give(iova[k], n[k])
+            else:
+                iof_magazine_give(self.magazines, iova[k], n[k])
+        if locked:
+            iof_lock_drop(&self.lock)
+        failed[0] = i
+        return rc
+
+    cdef int give_one(self, uint64_t iova, uint64_t length) noexcept nogil:
+        cdef int rc
+        if self.shared and not iof_magazine_give(self.magazines, iova, length):
+            return 0
+        iof_lock_take(&self.lock)
+        rc = self.give(iova, length)
+        iof_lock_drop(&self.lock)
+        return rc
+
     cdef bint look(self, uint64_t at, iof_range *out) noexcept nogil:
         cdef iof_index_entry e
         if self.recycle != NULL:
-            return iof_recycle_find(self.recycle, at, out)
+            return iof_magazines_find(self.magazines, at, out)
         if not iof_space_find(self.space, at, &e):
             return False
         out[0] = e.range
@@ -105,7 +107,7 @@ cdef class SpaceCore:
     cdef bint first(self, iof_range inside, iof_range *out) noexcept nogil:
         cdef iof_index_entry e
         if self.recycle != NULL:
-            return iof_recycle_first(self.recycle, inside, out)
+            return iof_magazines_first(self.magazines, inside, out)
         if not iof_space_first(self.space, inside, &e):
             return False
         out[0] = e.range
@@ -117,12 +119,14 @@ cdef class SpaceCore:
             iof_space_find_entries(self.space, at, n, out)
             return
         for i in range(n):
-            if not iof_recycle_find(self.recycle, at[i], &out[i].range):
+            if not iof_magazines_find(self.magazines, at[i], &out[i].range):
                 out[i].range.start = 1
                 out[i].range.last = 0
 
     cdef uint64_t live(self) noexcept nogil:
-        return iof_space_areas(self.space) if self.recycle == NULL else iof_recycle_live(self.recycle)
+        if self.recycle == NULL:
+            return iof_space_areas(self.space)
+        return iof_recycle_live(self.recycle) - iof_magazines_held(self.magazines)
 
     def alloc(self, length, *, align_like=0):
         """Take a range of `length` bytes and return its first address.
@@ -184,7 +188,7 @@ cdef class SpaceCore:
         cdef int rc
         self.enter()
         if self.recycle != NULL:
-            iof_recycle_trim(self.recycle)  # windows that nobody uses are no reason to refuse
+            iof_magazines_trim(self.magazines)  # windows that nobody uses are no reason to refuse
         rc = iof_space_reserve(self.space, r, who)
         iof_lock_drop(&self.lock)
         if rc:
@@ -213,7 +217,7 @@ cdef class SpaceCore:
             self.enter()
             rc = iof_space_allow(self.space, c, n)
             if not rc and self.recycle != NULL:
-                iof_recycle_retire(self.recycle)
+                iof_magazines_retire(self.magazines)
             iof_lock_drop(&self.lock)
         finally:
             c_free(c)
@@ -224,18 +228,7 @@ cdef class SpaceCore:
         """Give windows that nobody uses back to the space (recycle; first_fit has none)."""
         self.enter()
         if self.recycle != NULL:
-            iof_recycle_trim(self.recycle)
-        iof_lock_drop(&self.lock)
-
-    def close(self):
-        """Free everything. Closing twice is allowed; any other call afterwards raises ValueError."""
-        if not iof_lock_try(&self.lock):
-            with nogil:
-                iof_lock_take(&self.lock)
-        iof_recycle_destroy(self.recycle)
-        iof_space_destroy(self.space)
-        self.recycle = NULL
-        self.space = NULL
+            iof_magazines_trim(self.magazines)
         iof_lock_drop(&self.lock)
 
     def __enter__(self):

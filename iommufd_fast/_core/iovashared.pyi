@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+from typing import Literal, Self
+
+class SpaceShared:
+    def __new__(cls, *, policy: Literal["recycle", "first_fit"] = "recycle", granule: int = 4096) -> Self: ...
+    def close(self) -> None: ...
