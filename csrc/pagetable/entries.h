@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "util/cpu.h"
+
 #define IOFI_BLOCK_ITEMS 512 /* of a 4 KiB table; larger ones are several of these */
 
 #if defined(__SANITIZE_THREAD__)
@@ -144,43 +146,52 @@ static inline unsigned iofi_entries_scan_narrow(const uint64_t *e, unsigned from
 	return from;
 }
 
-/* Whole tables: `items` is a multiple of 512, and a constant where this is called. `wide` is iofi_entries_wide(). */
+/* Whole tables: `items` is a multiple of 512, and a constant where this is called. `vectors` is iof_cpu_vectors(). */
 #ifdef IOFI_ENTRIES_WIDE
-bool iofi_entries_wide(void);
-uint64_t iofi_table_and_wide(const uint64_t *block, const uint64_t *next);
-void iofi_table_fill_wide(uint64_t *block, uint64_t value, uint64_t step);
-unsigned iofi_entries_scan_wide(const uint64_t *e, unsigned from, unsigned end, uint64_t mask);
+#define IOFI_ENTRIES_VARIANT(v)                                                                                        \
+	uint64_t iofi_table_and_##v(const uint64_t *block, const uint64_t *next);                                      \
+	void iofi_table_fill_##v(uint64_t *block, uint64_t value, uint64_t step);                                      \
+	unsigned iofi_entries_scan_##v(const uint64_t *e, unsigned from, unsigned end, uint64_t mask);
+IOFI_ENTRIES_VARIANT(avx2)
+IOFI_ENTRIES_VARIANT(avx512)
+#define IOFI_ENTRIES_BY(vectors, wide, wider, plain)                                                                   \
+	((vectors) == IOF_VECTORS_AVX512 ? (wider) : (vectors) == IOF_VECTORS_AVX2 ? (wide) : (plain))
 #else
-#define iofi_entries_wide() false
-#define iofi_table_and_wide(table, next) ((void)(next), 0)
-#define iofi_table_fill_wide(table, value, step) ((void)0)
-#define iofi_entries_scan_wide(e, from, end, mask) (from)
+#define IOFI_ENTRIES_BY(vectors, wide, wider, plain) ((void)(vectors), (plain))
 #endif
 
-static inline unsigned iofi_entries_scan(const uint64_t *e, unsigned from, unsigned end, uint64_t mask, bool wide)
+static inline unsigned iofi_entries_scan(const uint64_t *e, unsigned from, unsigned end, uint64_t mask,
+					 enum iof_vectors vectors)
 {
-	return wide ? iofi_entries_scan_wide(e, from, end, mask) : iofi_entries_scan_narrow(e, from, end, mask);
+	return IOFI_ENTRIES_BY(vectors, iofi_entries_scan_avx2(e, from, end, mask),
+			       iofi_entries_scan_avx512(e, from, end, mask),
+			       iofi_entries_scan_narrow(e, from, end, mask));
 }
 
 /* `next`: the table that will be asked about after this one, or NULL. */
-static inline uint64_t iofi_table_and(const uint64_t *table, const uint64_t *next, size_t items, bool wide)
+static inline uint64_t iofi_table_and(const uint64_t *table, const uint64_t *next, size_t items,
+				      enum iof_vectors vectors)
 {
 	uint64_t all = UINT64_MAX;
 
-	for (size_t i = 0; i < items; i += IOFI_BLOCK_ITEMS)
-		all &= wide ? iofi_table_and_wide(table + i, next ? next + i : NULL) :
-			      iofi_entries_and(table + i, IOFI_BLOCK_ITEMS);
+	for (size_t i = 0; i < items; i += IOFI_BLOCK_ITEMS) {
+		const uint64_t *then = next ? next + i : NULL;
+
+		(void)then;
+		all &= IOFI_ENTRIES_BY(vectors, iofi_table_and_avx2(table + i, then),
+				       iofi_table_and_avx512(table + i, then),
+				       iofi_entries_and(table + i, IOFI_BLOCK_ITEMS));
+	}
 	return all;
 }
 
-static inline void iofi_table_fill(uint64_t *table, size_t items, uint64_t value, uint64_t step, bool wide)
+static inline void iofi_table_fill(uint64_t *table, size_t items, uint64_t value, uint64_t step,
+				   enum iof_vectors vectors)
 {
-	for (size_t i = 0; i < items; i += IOFI_BLOCK_ITEMS) {
-		if (wide)
-			iofi_table_fill_wide(table + i, value + i * step, step);
-		else
-			iofi_entries_fill(table + i, IOFI_BLOCK_ITEMS, value + i * step, step);
-	}
+	for (size_t i = 0; i < items; i += IOFI_BLOCK_ITEMS)
+		IOFI_ENTRIES_BY(vectors, iofi_table_fill_avx2(table + i, value + i * step, step),
+				iofi_table_fill_avx512(table + i, value + i * step, step),
+				iofi_entries_fill(table + i, IOFI_BLOCK_ITEMS, value + i * step, step));
 }
 
 #endif

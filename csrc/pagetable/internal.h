@@ -59,7 +59,7 @@ struct iof_pt {
 	uint64_t iova_not;
 	uint64_t address_not;
 	uint64_t attrs[IOFI_PROTS]; /* 0: not that way */
-	bool wide; /* iofi_entries_wide() */
+	uint8_t vectors; /* enum iof_vectors, of this machine */
 	uint8_t kind; /* which table of functions; see pagetable.c */
 	uint32_t top_bytes; /* of a top table larger than the others, which is not from the pool; else 0 */
 	struct iof_pt_config cfg; /* with defaults filled in; constant */

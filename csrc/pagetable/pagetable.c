@@ -192,7 +192,7 @@ int iof_pt_create(const struct iof_pt_config *cfg, struct iof_alloc *a, struct i
 	pt->middle = filled.features & IOF_PT_SIGN_EXTEND ? UINT64_C(1) << (filled.va_lg2 - 1) : 0;
 	pt->leaf_bits = l->leaf_bits ? l->leaf_bits(filled.features) : 0;
 	pt->address_max = iof_low_mask(filled.oa_lg2);
-	pt->wide = iofi_entries_wide();
+	pt->vectors = iof_cpu_vectors();
 	prepare_single(pt, ops(pt));
 	iofi_tables_init(&pt->tables, a, UINT32_C(8) << l->table_lg2);
 	err = add_top(pt);

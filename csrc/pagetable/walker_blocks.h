@@ -54,8 +54,8 @@ static unsigned clear_pages(const struct iof_pt *pt, uint64_t *table, unsigned i
 {
 	unsigned stop = index;
 
-	if (end - index == TABLE_ITEMS && table_is_full(table, NULL, pt->wide)) {
-		iofi_table_fill(table, TABLE_ITEMS, 0, 0, pt->wide);
+	if (end - index == TABLE_ITEMS && table_is_full(table, NULL, pt->vectors)) {
+		iofi_table_fill(table, TABLE_ITEMS, 0, 0, pt->vectors);
 		return end;
 	}
 	while (stop < end && fmt_present(iofi_entry_load(&table[stop])))

@@ -48,7 +48,7 @@ struct dirty {
 	uint64_t last;
 	bool clear;
 	bool exact;
-	bool wide;
+	enum iof_vectors vectors;
 	iofi_dirty_fn fn;
 	void *ctx;
 };
@@ -99,7 +99,7 @@ static unsigned next_dirty(const struct dirty *d, const uint64_t *table, unsigne
 		if (fmt_dirty(iofi_entry_load(&table[from])))
 			return from;
 	if (FMT_DIRTY_IS_SET)
-		from = iofi_entries_scan(table, from, end, FMT_DIRTY, d->wide);
+		from = iofi_entries_scan(table, from, end, FMT_DIRTY, d->vectors);
 	while (from < end && !fmt_dirty(iofi_entry_load(&table[from])))
 		from++;
 	return from;
@@ -163,7 +163,7 @@ static int pt_read_dirty(struct iof_pt *pt, struct iof_range r, bool clear, bool
 {
 	uint64_t root = root_load(pt);
 	unsigned level = iofi_root_level(root);
-	struct dirty d = { .at = r.start, .last = r.last, .clear = clear, .exact = exact, .wide = pt->wide, .fn = fn, .ctx = ctx };
+	struct dirty d = { .at = r.start, .last = r.last, .clear = clear, .exact = exact, .vectors = pt->vectors, .fn = fn, .ctx = ctx };
 
 	if (!FMT_TRACKS_DIRTY)
 		return -FMT_NO_DIRTY;

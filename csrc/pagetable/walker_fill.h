@@ -105,7 +105,7 @@ static inline void write_leaves(struct map *m, uint64_t *slot, unsigned level, u
 		uint64_t step = fmt_leaf_item(one, size_lg2, level, 0) - fmt_leaf_item(0, size_lg2, level, 0);
 
 		if (leaves * per == TABLE_ITEMS)
-			iofi_table_fill(slot, TABLE_ITEMS, item, step, m->pt->wide);
+			iofi_table_fill(slot, TABLE_ITEMS, item, step, m->pt->vectors);
 		else
 			iofi_entries_fill(slot, leaves * per, item, step);
 	} else {

@@ -9,7 +9,7 @@
 
 struct unmap {
 	struct iof_pt_gather *g;
-	bool wide;
+	enum iof_vectors vectors;
 	uint64_t at; /* everything of the range before this is removed */
 	uint64_t last; /* of the range */
 	uint64_t removed;
@@ -19,9 +19,9 @@ struct unmap {
  * Every slot of a lowest table holds a leaf. Leaves never cross a table, so these are whole. `next` is the one that comes
  * after it, or NULL.
  */
-static inline bool table_is_full(const uint64_t *table, const uint64_t *next, bool wide)
+static inline bool table_is_full(const uint64_t *table, const uint64_t *next, enum iof_vectors vectors)
 {
-	uint64_t all = iofi_table_and(table, next, TABLE_ITEMS, wide);
+	uint64_t all = iofi_table_and(table, next, TABLE_ITEMS, vectors);
 
 	if (!FMT_PRESENT_FOLD)
 		return all & 1;
@@ -83,7 +83,7 @@ static inline bool unmap_below(struct unmap *u, uint64_t *slot, uint64_t *child,
 	uint64_t span = item_mask(level);
 	bool whole = !(u->at & span) && u->last - u->at >= span;
 
-	if (level == 1 && whole && table_is_full(child, more ? next_lowest(slot) : NULL, u->wide)) {
+	if (level == 1 && whole && table_is_full(child, more ? next_lowest(slot) : NULL, u->vectors)) {
 		u->at += span + 1;
 		u->removed += span + 1;
 	} else if (!(level == 1 ? unmap_lowest(u, child) : unmap_table(u, child, level - 1))) {
@@ -126,7 +126,7 @@ static uint64_t unmap_range(struct iof_pt *pt, struct iof_range r, struct iof_pt
 {
 	uint64_t root = root_load(pt);
 	unsigned level = iofi_root_level(root);
-	struct unmap u = { .g = g, .wide = pt->wide, .at = r.start, .last = r.last };
+	struct unmap u = { .g = g, .vectors = pt->vectors, .at = r.start, .last = r.last };
 
 	if (FMT_BLOCKS)
 		return unmap_blocks(pt, r, g);
