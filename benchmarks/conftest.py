@@ -5,9 +5,10 @@
     make benchmark ARGS="-k unmap"     some
     make benchmark-compare             the same again, beside the run that was kept last
 
-One file per floor (`test_iova`, `test_pagetable`, `test_pages`) and one for the whole path (`test_path`); seeds are
-fixed. Each benchmark names in ``extra_info`` how many operations one of its calls does. The JSON files hold the
-machine's facts under ``machine_info``.
+One file per floor (`test_iova`, `test_pagetable`, `test_pages`, `test_memory`) and one for the whole path
+(`test_path`); seeds are fixed, and every benchmark checks what it did. The kernel provider needs a kernel:
+`iommufd-fast bench --vm`. Each benchmark names in ``extra_info`` how many operations one of its calls does. The JSON
+files hold the machine's facts under ``machine_info``.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ class Engine:
         if live:
             self.ioas.map_many(np.resize(self.pages, live), np.full(live, PAGE, np.uint64), trusted=True)
 
+    def leads(self, iovas: object, addresses: object) -> None:
+        """Every IOVA translates to its address."""
+        found, _ = self.ioas.translate(np.asarray(iovas, np.uint64))
+        assert np.array_equal(found, np.asarray(addresses, np.uint64))
+
     def close(self) -> None:
         self.ctx.close()
         self.machine.close()
@@ -53,6 +59,7 @@ class Engine:
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     made = Engine(request.param)
     yield made
+    assert made.ioas.stats().mappings == request.param, "something else is mapped than before the benchmark"
     made.close()
 
 

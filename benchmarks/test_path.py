@@ -25,6 +25,7 @@ def test_map_buffer(benchmark, engine):
 
     benchmark.extra_info["operations"] = 256
     benchmark.pedantic(run, setup=undo, rounds=200)
+    engine.leads([m.iova for m in made], engine.pages[:256])
     undo()
 
 
@@ -43,6 +44,7 @@ def test_map_address(benchmark, engine):
 
     benchmark.extra_info["operations"] = 256
     benchmark.pedantic(run, setup=undo, rounds=200)
+    engine.leads([m.iova for m in made], addresses)
     undo()
 
 
@@ -60,6 +62,7 @@ def test_map_many(benchmark, engine, n):
     benchmark.pedantic(
         lambda: made.append(engine.ioas.map_many(addresses, lengths, trusted=True)), setup=undo, rounds=500
     )
+    engine.leads(made[-1], addresses)
     undo()
 
 
@@ -130,6 +133,7 @@ def test_ioas_translate(benchmark, engine, rng):
     benchmark.extra_info["operations"] = 4096
     addresses, _ = benchmark(engine.ioas.translate, iovas[order])
     assert np.array_equal(addresses, engine.pages[order])
+    assert not engine.ioas.unmap_many(iovas, np.full(4096, PAGE, np.uint64)).any()
 
 
 @pytest.mark.parametrize("size", [64, 4096, 65536])
