@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from support import CSRC, ROOT, compiler, release_core, run, tool
+from support import CSRC, RELEASE, ROOT, compiler, release_core, run, tool
 
 import iommufd_fast
 
@@ -41,6 +41,14 @@ def test_static_library_stays_in_its_namespace():
     names = symbols(release_core() / "libiommufd_fast.a", "--extern-only")
     assert names
     assert not [name for name in names if not name.startswith(("iof_", "iofi_"))]
+
+
+def test_the_preloaded_library_and_the_others_do_not_rebuild_each_other():
+    release_core()
+    for target in ("preload", "all", "preload"):
+        done = RELEASE.make(target)
+        assert done.returncode == 0, done.stdout
+    assert not re.findall(r"^  CC .*", done.stdout + RELEASE.make("all").stdout, re.M)
 
 
 def interposed() -> set[str]:
