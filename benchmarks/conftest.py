@@ -13,19 +13,38 @@ files hold the machine's facts under ``machine_info``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 import iommufd_fast as iof
+from iommufd_fast.bench.compare import FACTS
 from iommufd_fast.bench.machine import facts
 
 PAGE = 4096
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # The machine's load is in it, so it always is, and warnings are errors; what matters of it is said below.
+    warnings.filterwarnings("ignore", message="Benchmark machine_info is different")
+
+
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict) -> None:
     machine_info["iommufd_fast"] = facts()
+
+
+def pytest_benchmark_compare_machine_info(config: pytest.Config, machine_info: dict, compared_benchmark: dict) -> None:
+    """What the two runs differ in and must not, in place of the plugin's own two dictionaries in full."""
+    now, then = machine_info["iommufd_fast"], compared_benchmark["machine_info"].get("iommufd_fast", {})
+    lines = [f"{name} differs: {then.get(name)} and {now[name]}" for name in FACTS if then.get(name) != now[name]]
+    for whose, found in (("the kept", then), ("this", now)):
+        if found.get("load_1min", 0) > 1:
+            lines.append(f"the machine was busy (load {found['load_1min']:.2f}) when {whose} run began")
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    for line in lines:
+        terminal.write_line(f"note: {line}")
 
 
 class Engine:
