@@ -165,9 +165,8 @@ def test_the_commands_take_a_stored_run(tmp_path, stored, document):
 def test_growth_is_of_the_engine_and_of_a_whole_run():
     from iommufd_fast.cli.bench import _engine_settings
 
-    assert _engine_settings(True, {})["growth"] == 1_000_000 and _engine_settings(False, {})["growth"] == 10_000_000
-    assert _engine_settings(False, {"growth": 7})["growth"] == 7
-    assert "growth" not in _engine_settings(True, {"live": (0,)})
+    assert _engine_settings({})["growth"] == 10_000_000 and _engine_settings({"growth": 7})["growth"] == 7
+    assert "growth" not in _engine_settings({"live": (0,)})
     done = CliRunner().invoke(cli, ["bench", "--provider", "kernel", "--device", "mock", "--growth", "1k"])
     assert done.exit_code == 2 and "--growth is about the engine" in done.output
     done = CliRunner().invoke(cli, ["bench", "--growth", "many"])

@@ -45,11 +45,11 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _engine_settings(quick: bool, given: dict[str, Any]) -> dict[str, Any]:
+def _engine_settings(given: dict[str, Any]) -> dict[str, Any]:
     """Growth curves belong to a whole run: who names an axis asks for that."""
     if any(axis in given for axis in _AXES):
         return given
-    return {"growth": 1_000_000 if quick else 10_000_000} | given
+    return {"growth": 10_000_000} | given
 
 
 def _kernel_settings(device: str | None, kernel: Path | None, given: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +195,7 @@ class _Group(click.Group):
 @click.option(
     "--growth",
     type=_Count(),
-    help="Growth curves up to so many live mappings; 0: none.  [10m, quick: 1m; none when an axis is given]",
+    help="Growth curves up to so many live mappings; 0: none.  [10m; none when an axis is given]",
 )
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Repetitions of each case.  [7]")
 @click.option("--seconds", type=click.FloatRange(0.001, 60), help="Time per case and round.  [0.3; quick: 0.07]")
@@ -259,7 +259,7 @@ def command(
     elif device:
         raise click.UsageError("--device is a kernel's: say --provider kernel or --vm KERNEL as well")
     else:
-        settings = _engine_settings(quick, settings)
+        settings = _engine_settings(settings)
     with sentences():
         plan = _plan(quick, settings, on_kernel)
         document = _measure_in(kernel, quick, settings) if kernel else _measure(plan)
