@@ -242,7 +242,8 @@ class BuildExt(build_ext):
         if STRICT and ("performance hint" in log.read_text() or "warning:" in log.read_text()):
             sys.exit(f"{log.read_text()}\nIOF_STRICT: Cython has remarks on {ext.sources[0]}")
         ext.sources = [os.path.relpath(out, ROOT)]
-        ext.extra_compile_args += ["-MMD", "-MF", str(depfile_of(ext))]
+        # Of its own: the modules were given one list.
+        ext.extra_compile_args = [*ext.extra_compile_args, "-MMD", "-MF", str(depfile_of(ext))]
         ext.depends = [__file__, *dependencies(depfile_of(ext))]
 
     def get_outputs(self) -> list[str]:

@@ -102,7 +102,7 @@ def test_core_compiles(build):
 def test_asan_ubsan(name):
     binary = program(ASAN, name, NAMES)
     env = {k: v.format(leaks=int(leaks_are_found())) for k, v in ASAN_ENV.items()}
-    check(run(binary, env=env, cwd=ROOT), name)
+    check(run(binary, env=env, cwd=ROOT, timeout=400), name)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if wants_tsan(name)])
