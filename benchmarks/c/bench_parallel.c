@@ -4,6 +4,9 @@
  * probe, where every page is touched. The time of a map alone, unmapping is not in it.
  *
  *   bench_parallel [part of a case's name] [rounds]
+ *
+ * The bound of the first, on a machine of two processors: a bare loop of 32-byte stores over its 16 MiB of leaves takes 200 to 230 us on one
+ * thread, 116 us on two that run already, 150 to 160 us when one of them is made first; non-temporal stores 370 us on one and on two.
  */
 #include <errno.h>
 #include <sys/mman.h>
