@@ -18,7 +18,7 @@ TEST_ENV := PYTHONPATH=$(TEST_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 IO
 PYTEST := $(TEST_ENV) $(PY) -m pytest
 ARGS ?=
 
-.PHONY: help venv build test-build test test-vm differential bench benchmark benchmark-compare benchmark-c budgets budgets-update peers golden qtest conformance \
+.PHONY: help venv build test-build test test-freethreaded test-vm differential bench benchmark benchmark-compare benchmark-c budgets budgets-update peers golden qtest conformance \
 	fuzz fuzz-walk test-arm64 nightly lint sdist-check clean FORCE
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo 'make differential KERNEL=PATH    the same ioctls on that kernel and on the engine, compared (SEED=N STEPS=M REQUIRE=1)'
 	@echo 'make fuzz SECONDS=N      ioctls under coverage guidance (CALLS=N instead: so many calls)'
 	@echo 'make fuzz-walk FORMAT=F SECONDS=N   walks over garbage, likewise; the formats are those of docs/formats.md'
+	@echo 'make test-freethreaded PYTHON_FT=PATH   the tests that threads matter to, on a Python without a GIL (docs/threads.md)'
 	@echo 'make test-arm64    the C tests for 64-bit ARM, under emulation'
 	@echo 'make nightly       what is too slow for make test'
 	@echo 'make lint          ruff and mypy'
@@ -81,6 +82,24 @@ test-build: $(DEPS)
 
 test: test-build
 	@$(PYTEST) $(ARGS)
+
+# On a Python without a GIL (docs/threads.md: how to get one), in an environment of its own.
+FT_ENV := $(CURDIR)/build/ft-venv
+FT_LIB := $(CURDIR)/build/ft-test-lib
+FT_TESTS := $(addprefix tests/test_,threads.py control_close.py control_mapping.py ioas_model.py dma.py memory_arena.py memory_alloc.py \
+	holding.py addressing.py reshaping.py contract_access.py contract_devices.py contract_dirty.py contract_faults.py contract_files.py \
+	contract_guests.py contract_viommu.py kernel_control.py kernel_mmio.py iova_space.py pages.py pagetable.py fork.py)
+test-freethreaded:
+ifeq ($(PYTHON_FT),)
+	@echo 'skipped: no Python without a GIL was named (make test-freethreaded PYTHON_FT=/path/to/python3.13t; docs/threads.md)'
+else
+	@$(PYTHON_FT) -c 'import sysconfig, sys; sys.exit(not sysconfig.get_config_var("Py_GIL_DISABLED"))' || \
+		{ echo '$(PYTHON_FT) is not there, or has a GIL'; exit 1; }
+	@test -x $(FT_ENV)/bin/pytest || { $(PYTHON_FT) -m venv $(FT_ENV) && $(FT_ENV)/bin/python -m pip install -q --disable-pip-version-check \
+		--prefer-binary --only-binary=numpy 'setuptools>=77' 'cython>=3.1' 'numpy>=2.1' 'pytest>=8' 'pytest-timeout>=2.3' 'hypothesis>=6.100,<6.160'; }
+	@IOF_TEST_BUILD=1 $(FT_ENV)/bin/python setup.py -q build --build-lib $(FT_LIB)
+	@PYTHONPATH=$(FT_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHON_GIL=0 $(FT_ENV)/bin/python -m pytest -p no:cacheprovider $(or $(ARGS),$(FT_TESTS))
+endif
 
 test-vm: test-build
 	@$(TEST_ENV) $(PY) tests/vm $(if $(REQUIRE),--require) "$(KERNEL)" $(if $(ARGS),-- $(ARGS))
