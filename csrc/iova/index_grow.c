@@ -115,7 +115,7 @@ static struct iofi_inner *root_over(struct iof_index *ix, struct spare *sp)
  * Puts `right`, which begins at `key`, behind `left` in in; in may be full. Returns the node that in had to be split into, or NULL;
  * *key is then where that one begins.
  */
-static struct iofi_inner *add_right(struct iofi_inner *in, struct spare *sp, struct iofi_node *left,
+static struct iofi_inner *add_right(struct iof_index *ix, struct iofi_inner *in, struct spare *sp, struct iofi_node *left,
 				    struct iofi_node *right, bool leaf, uint64_t *key)
 {
 	unsigned i = slot_of(in, left) + 1, at;
@@ -134,10 +134,10 @@ static struct iofi_inner *add_right(struct iofi_inner *in, struct spare *sp, str
 		}
 	}
 	child_put(to, i, right, own);
-	iofi_bound_set(to, i, leaf);
+	iofi_bound_set(ix, to, i, leaf);
 	in = left->parent;
 	if (!known)
-		iofi_bound_set(in, slot_of(in, left), leaf);
+		iofi_bound_set(ix, in, slot_of(in, left), leaf);
 	return more;
 }
 
@@ -149,7 +149,7 @@ static void graft(struct iof_index *ix, struct spare *sp, struct iofi_node *left
 
 	while (right) {
 		in = left->parent ? left->parent : root_over(ix, sp);
-		more = add_right(in, sp, left, right, leaf, &key);
+		more = add_right(ix, in, sp, left, right, leaf, &key);
 		left = &in->node;
 		right = more ? &more->node : NULL;
 		leaf = false;

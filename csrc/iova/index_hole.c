@@ -93,25 +93,28 @@ static unsigned capacities(uint64_t start, uint64_t last, int64_t *cap)
 	return n;
 }
 
-static void leaf_bounds(const struct iofi_leaf *leaf, int64_t *best)
+/* The hole that starts at `but` is left out. */
+static void leaf_bounds(const struct iofi_leaf *leaf, uint64_t but, int64_t *best)
 {
 	int64_t cap[IOFI_CLASSES];
 	uint64_t hole = leaf->hole;
 
 	for (unsigned i = 0; i < leaf->node.count; i++) {
-		if (leaf->start[i] != hole)
+		if (leaf->start[i] != hole && hole != but)
 			for (unsigned c = capacities(hole, leaf->start[i] - 1, cap); c--;)
 				best[c] = larger(best[c], cap[c]);
 		hole = leaf->tail[i].last + 1;
 	}
 }
 
-void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf)
+void iofi_bound_set(const struct iof_index *ix, struct iofi_inner *parent, unsigned i, bool leaf)
 {
+	bool late = ix->late.owner && parent->child[i] == &ix->late.owner->node;
 	int64_t best[IOFI_CLASSES] = { 0 };
 
+	/* The nodes above have not been told of the late hole, and no bound here may be larger than theirs. */
 	if (leaf)
-		leaf_bounds(iofi_as_leaf(parent->child[i]), best);
+		leaf_bounds(iofi_as_leaf(parent->child[i]), late ? ix->late.start : IOFI_NO_HOLE, best);
 	for (unsigned c = 0; c < IOFI_CLASSES; c++)
 		parent->bound[c][i] = leaf ? best[c] : iofi_inner_bound(iofi_as_inner(parent->child[i]), c);
 }

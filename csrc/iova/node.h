@@ -219,7 +219,7 @@ int64_t iofi_inner_bound(const struct iofi_inner *in, unsigned class);
 /* Would the search that the floor speaks of find a place in this hole? */
 bool iofi_floor_takes(const struct iof_index *ix, uint64_t start, uint64_t last);
 /* Sets the parent's bounds for child i to what the child holds; `leaf` says which kind of node the child is. */
-void iofi_bound_set(struct iofi_inner *parent, unsigned i, bool leaf);
+void iofi_bound_set(const struct iof_index *ix, struct iofi_inner *parent, unsigned i, bool leaf);
 /* A hole [start, last] is now owned by an entry of the leaf. */
 void iofi_bound_raise(const struct iofi_leaf *leaf, uint64_t start, uint64_t last);
 /* The same, told to the bounds when there is another. Whoever moves a late hole's owner says so. */

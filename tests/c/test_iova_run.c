@@ -183,7 +183,10 @@ TEST(indexes_bytes)
 
 TEST(indexes_pages)
 {
-	run_indexes(32, 0, UINT64_C(6000) * 4096, 4096);
+	static const uint64_t seeds[] = { 32, 2, 5, 8 }; /* some lead to a late hole in a leaf that is split under a node that is not */
+
+	for (unsigned i = 0; i < sizeof(seeds) / sizeof(*seeds); i++)
+		run_indexes(seeds[i], 0, UINT64_C(6000) * 4096, 4096);
 }
 
 TEST(indexes_sparse)
