@@ -109,7 +109,6 @@ print(len(list(pkgutil.iter_modules(core.__path__))), sys._is_gil_enabled())
 
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL")
-@pytest.mark.xfail(reason="_core.handles still needs it: docs/threads.md", strict=True)
 def test_no_module_brings_the_gil_back():
     env = {k: v for k, v in os.environ.items() if k != "PYTHON_GIL"}  # 0 would keep it off whatever is imported
     done = subprocess.run([sys.executable, "-W", "error", "-c", EVERY], env=env, capture_output=True, text=True)
@@ -223,7 +222,7 @@ def test_copies_beside_closing(ctx, ioas):
         with ioas.map(mine[i % 4]) as m, suppress(iof.NotFound, ValueError):
             c = ioas.copy_to(other, m.iova, PAGE)
             assert other.iova_ranges()
-            c.close()
+            close(c)
 
     def sweeping(i: int) -> None:
         with suppress(iof.NotFound, iof.Busy):

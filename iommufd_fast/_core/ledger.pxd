@@ -65,3 +65,11 @@ cdef inline void add(Books *self, Node *node) noexcept:
 
 cdef void remove(Books *self, Node *node) noexcept
 cdef void visit(Books *self, uint64_t start, uint64_t last, Visit evicted, Visit found, void *arg) noexcept
+
+
+cdef inline void leave(Books *self, Node *node) noexcept:
+    """Without the lock: afterwards the node is in no list, and nobody who visits looks at its owner any more."""
+    lock(self)
+    if node.prev != NULL:
+        remove(self, node)
+    unlock(self)

@@ -14,8 +14,10 @@ The older
 node is evicted and its handle told.
 
 The ledger's lock guards everything, also the states of the handles whose nodes are in it. Owners are borrowed: a handle
-removes its node before it dies. Who visits nodes works on the owner's fields and must not make a reference to it, since
-without a GIL another thread may have dropped the last one and be on its way to here.
+removes its node before it dies, and takes the lock as the last step before its memory goes, also when it is not in here
+any more: who visits a node takes it out, writes the owner's state and goes on with the owner until the lock is dropped,
+and the state is read without the lock. Who visits nodes works on the owner's fields and must not make a reference to
+it, since without a GIL another thread may have dropped the last one and be on its way to here.
 """
 from libc.stdint cimport uint64_t, uintptr_t
 

@@ -22,7 +22,7 @@ from iommufd_fast._core.args cimport u64
 from iommufd_fast._core.capi cimport *
 from iommufd_fast._core.channel cimport Handle, begin_on, end_on
 from iommufd_fast._core.holding cimport release
-from iommufd_fast._core.ledger cimport add, lock, remove, unlock
+from iommufd_fast._core.ledger cimport add, leave, lock, remove, unlock
 from iommufd_fast._core.machines cimport forks
 from iommufd_fast._core.remains cimport Remains, held_by, is_there, let_remains_go, require_live, retire, take_out
 from iommufd_fast._core.threads cimport pause, quick_in, quick_out
@@ -47,6 +47,9 @@ cdef class Mapping:
         raise TypeError("a Mapping is made by ioas.map(buffer)")
 
     def __dealloc__(self):
+        # A visitor that wrote its state may still be at work. There is none of what the garbage collector took apart.
+        if self.core is not None and self.core.ledger is not None:
+            leave(&self.core.ledger.books, &self.node)
         release(&self.view, &self.exported)  # of one that never became live
 
     @property
@@ -166,10 +169,7 @@ cdef class Mapping:
         except Exception as error:  # still mapped: memory that devices reach must never be freed
             text += f" ({error}; its memory is never freed)"
             if self.parts is None:
-                lock(&self.core.ledger.books)
-                if self.node.prev != NULL:
-                    remove(&self.core.ledger.books, &self.node)
-                unlock(&self.core.ledger.books)
+                leave(&self.core.ledger.books, &self.node)
             Py_INCREF(self.owner)
             self.state, self.exported = CLOSED, False
         leaked(text, self.origin, self)
