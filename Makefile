@@ -96,7 +96,7 @@ else
 	@$(PYTHON_FT) -c 'import sysconfig, sys; sys.exit(not sysconfig.get_config_var("Py_GIL_DISABLED"))' || \
 		{ echo '$(PYTHON_FT) is not there, or has a GIL'; exit 1; }
 	@test -x $(FT_ENV)/bin/pytest || { $(PYTHON_FT) -m venv $(FT_ENV) && $(FT_ENV)/bin/python -m pip install -q --disable-pip-version-check \
-		--prefer-binary --only-binary=numpy 'setuptools>=77' 'cython>=3.1' 'numpy>=2.1' 'pytest>=8' 'pytest-timeout>=2.3' 'hypothesis>=6.100,<6.160'; }
+		--prefer-binary --only-binary=numpy 'click>=8.1' 'rich>=13' 'setuptools>=77' 'cython>=3.1' 'numpy>=2.1' 'pytest>=8' 'pytest-timeout>=2.3' 'hypothesis>=6.100,<6.160'; }
 	@IOF_TEST_BUILD=1 $(FT_ENV)/bin/python setup.py -q build --build-lib $(FT_LIB)
 	@PYTHONPATH=$(FT_LIB) PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHON_GIL=0 $(FT_ENV)/bin/python -m pytest -p no:cacheprovider $(or $(ARGS),$(FT_TESTS))
 endif
