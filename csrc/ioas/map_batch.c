@@ -10,7 +10,6 @@
 #include "ioas/place.h"
 #include "ioas/va.h"
 
-
 static struct iof_record *record_of(const struct iof_index_entry *e)
 {
 	return iof_container_of(iofi_area_of(e), struct iof_record, area);

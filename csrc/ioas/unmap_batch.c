@@ -8,7 +8,6 @@
 #include "ioas/place.h"
 #include "ioas/va.h"
 
-
 /* The first of at[0..n) that may go with no more ado, up to one that is not one area or may not: they are claimed. How many. IOVA lock. */
 static size_t claim_batch(struct iof_ioas *ioas, const uint64_t *starts, const uint64_t *lengths, size_t n, struct iof_shown *at)
 {
