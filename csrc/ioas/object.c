@@ -191,6 +191,18 @@ int iof_object_enter(struct iof_objects *t, uint32_t id, bool nowait, struct iof
 	}
 }
 
+void iof_object_give_way(struct iof_object *o)
+{
+	struct iof_brlock *gate = iof_object_gate(o);
+
+	if (iof_likely(!atomic_load_explicit(&gate->closed, memory_order_relaxed)))
+		return;
+	iof_object_ref(o);
+	iof_brlock_read_drop(gate);
+	iof_brlock_read(gate);
+	iof_object_put(o);
+}
+
 /* The object is marked as leaving, so calls that come now go away again; those that run have been here before. */
 static bool leave_or_stay(struct iof_slot *slot, struct iof_brlock *gate)
 {

@@ -95,6 +95,9 @@ static inline void iof_object_leave(struct iof_object *o)
 	iof_brlock_read_drop(iof_object_gate(o));
 }
 
+/* For a long call, between two steps: lets through whoever waits to change the object. The caller stays a user meanwhile. */
+void iof_object_give_way(struct iof_object *o);
+
 static inline void iof_object_ref(struct iof_object *o)
 {
 	atomic_fetch_add_explicit(&o->slot->users, 1, memory_order_relaxed);

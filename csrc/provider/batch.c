@@ -63,6 +63,7 @@ static int map_all(struct iof_ioas *ioas, struct iof_map_many *many)
 
 	for (size_t i = 0; i < many->n; i += n) {
 		rc = map_batch(ioas, many, i, &n);
+		iof_object_give_way(&ioas->object);
 		if (iof_likely(!rc && n))
 			continue;
 		undo(ioas, many, i);
@@ -123,6 +124,7 @@ int64_t iofi_engine_unmap_many(struct iof_handle *h, struct iof_unmap_many *many
 		return -ENOENT;
 	for (size_t i = 0; i < many->n; i += n) {
 		n = unmap_batch(ioas, many, i);
+		iof_object_give_way(&ioas->object);
 		good += (int64_t)n;
 		if (iof_likely(n))
 			continue;

@@ -433,6 +433,46 @@ TEST(threads_in_lanes_beside_one_who_closes_them)
 	world_close(&w);
 }
 
+/* Batches of many steps beside one who attaches and detaches: he gets through between two of them. */
+#define MANY 4000u
+
+static void *long_batches(void *arg)
+{
+	static uint64_t address[MANY], length[MANY], iova[MANY];
+	struct world *w = arg;
+	struct iof_map_many m = { .ioas_id = w->ioas, .flags = RW, .policy = IOF_POLICY_TRUST, .n = MANY, .addresses = address, .lengths = length, .iovas = iova };
+	struct iof_unmap_many u = { .ioas_id = w->ioas, .n = MANY, .iovas = iova, .lengths = length };
+
+	for (unsigned i = 0; i < MANY; i++) {
+		address[i] = (UINT64_C(1) << 44) + i * PAGE;
+		length[i] = PAGE;
+	}
+	while (!atomic_load(&over)) {
+		expect(!iof_map_many(w->ctx, &m), "map_many");
+		expect(iof_unmap_many(w->ctx, &u) == MANY, "unmap_many");
+	}
+	return NULL;
+}
+
+TEST(long_batches_give_way)
+{
+	struct iof_ioas_stats st;
+	struct world w;
+	pthread_t t;
+
+	world_open(&w);
+	atomic_store(&over, false);
+	CHECK_EQ(pthread_create(&t, NULL, long_batches, &w), 0);
+	for (unsigned i = 0; i < 60; i++)
+		expect(!flip_device(&w).rc, "attach, detach");
+	atomic_store(&over, true);
+	pthread_join(t, NULL);
+	CHECK_EQ(odd, 0);
+	CHECK_EQ(iof_ioas_stats(w.ctx, w.ioas, &st), 0);
+	CHECK_EQ(st.mappings, 0);
+	world_close(&w);
+}
+
 /* DESTROY beside running calls: EBUSY while one is inside or something is mapped by a table, ENOENT for those that come after it. */
 static void *call_until_gone(void *arg)
 {
